@@ -1,0 +1,72 @@
+//! Every bound in one place, with its arithmetic. Input from outside never makes the agent allocate or loop
+//! beyond these; a bundle or message that wants more is refused with a Fault that names the bound.
+
+/// Content is cut into segments of this size: 256 KiB. One segment is what stands in memory at a time.
+pub const SEGMENT_BYTES: usize = 256 * 1024;
+
+/// An object (page, table or piece) travels as one message: 96 KiB, under AWS IoT Core's hard limit of 128 KB.
+pub const OBJECT_BYTES_MAX: usize = 96 * 1024;
+
+/// One pair of pages describes a run of at most 512 segments (128 MiB):
+/// segment page 16 + 512 * 32 = 16,400 bytes; route page at worst 24 + 512 * 4 + 1536 * 36 = 57,368 bytes.
+pub const RUN_SEGMENTS_MAX: usize = 512;
+
+/// A segment's encoding never exceeds its content, so 256 KiB needs at most three pieces of 96 KiB when it is
+/// cut alone; a run then needs at most 512 * 3.
+pub const RUN_PIECES_MAX: usize = RUN_SEGMENTS_MAX * 3;
+
+/// A table lists at most 512 runs: 512 * 128 MiB = 64 GiB for one artifact; 16 + 512 * 32 = 16,400 bytes.
+pub const TABLE_RUNS_MAX: usize = 512;
+
+/// The largest artifact: 64 GiB.
+pub const ARTIFACT_BYTES_MAX: u64 = (TABLE_RUNS_MAX * RUN_SEGMENTS_MAX * SEGMENT_BYTES) as u64;
+
+/// Artifacts of one bundle.
+pub const ARTIFACTS_MAX: usize = 8;
+/// Routes of one artifact: the full one and seven bases.
+pub const ROUTES_MAX: usize = 8;
+
+/// An envelope: 12 bytes of header, 8 signatures of 72 bytes, and a body.
+pub const ENVELOPE_BYTES_MAX: usize = 12 + SIGNATURES_MAX * 72 + BODY_BYTES_MAX;
+/// The body of any signed message: 12 KiB holds the largest manifest (about 11 KiB with every field full).
+pub const BODY_BYTES_MAX: usize = 12 * 1024;
+/// Signatures on one envelope.
+pub const SIGNATURES_MAX: usize = 8;
+
+/// Keys in a trust root.
+pub const KEYS_MAX: usize = 16;
+
+/// A tries counter stays one decimal digit: RAUC writes it in hexadecimal, U-Boot's bootmeth_rauc reads it in
+/// decimal, and the two agree only up to nine.
+pub const TRIES_MAX: u8 = 9;
+/// A power cut inside a trial costs one try; with three, no two cuts make a healthy image fall back.
+pub const TRIES_DEFAULT: u8 = 3;
+
+/// The longest trial, one day; the default is ten minutes.
+pub const TRIAL_SECONDS_MAX: u32 = 86_400;
+/// See [`TRIAL_SECONDS_MAX`].
+pub const TRIAL_SECONDS_DEFAULT: u32 = 600;
+
+/// Health checks that a manifest or a configuration can name.
+pub const CHECKS_MAX: usize = 16;
+
+/// Digests of bundles whose trial failed, remembered so that they are not tried again by themselves.
+pub const FAILED_MAX: usize = 8;
+
+/// The agent's durable record, encoded: about 2.6 KiB when every text is full.
+pub const RECORD_BYTES_MAX: usize = 4096;
+
+/// How often an action that must succeed (mark good, mark bad) is tried before the agent lets the bootloader
+/// decide by rebooting.
+pub const RETRIES_MAX: u8 = 5;
+
+/// Longest class name of a slot: `rootfs`, `kernel`, `appfs`, `config` …
+pub const CLASS_BYTES_MAX: usize = 16;
+/// Longest compatible.
+pub const COMPATIBLE_BYTES_MAX: usize = 64;
+/// Longest version.
+pub const VERSION_BYTES_MAX: usize = 48;
+/// Longest name of a fleet, a boot-control group's members, a device or a health check.
+pub const NAME_BYTES_MAX: usize = 48;
+/// Longest free text in a report or an outcome.
+pub const DETAIL_BYTES_MAX: usize = 160;

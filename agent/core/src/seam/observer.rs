@@ -1,0 +1,53 @@
+//! Who wants to know: the log, the audit trail, the reports, the console, the demo.
+
+use crate::update::{Deployment, Outcome, PhaseName};
+
+/// What happened, as the driver says it.
+#[derive(Clone, Debug)]
+pub enum Note<'a> {
+    /// A record with a new phase is durable.
+    Phase {
+        /// The phase that holds now.
+        phase: PhaseName,
+        /// What is being installed, where there is something.
+        deployment: Option<&'a Deployment>,
+    },
+    /// So far: content bytes that stand in the target, of how many; and bytes fetched, copied and found in place.
+    Progress {
+        /// Content bytes that stand in the target group.
+        done: u64,
+        /// Content bytes in all.
+        total: u64,
+        /// Bytes that were fetched (as they travelled).
+        fetched: u64,
+        /// Content bytes that the running group gave.
+        copied: u64,
+        /// Content bytes that stood in the target already.
+        kept: u64,
+    },
+    /// An action failed; what the machine makes of it follows as a phase.
+    Fault {
+        /// What was being done.
+        doing: &'static str,
+        /// What went wrong.
+        fault: &'a crate::fault::Fault,
+    },
+    /// The gate says: not now.
+    Waiting {
+        /// For what.
+        why: &'a str,
+    },
+    /// The outcome is durable.
+    Settled {
+        /// What was being installed.
+        deployment: &'a Deployment,
+        /// How it ended.
+        outcome: &'a Outcome,
+    },
+}
+
+/// Is told what happened. It cannot fail and cannot stop the driver.
+pub trait Observer {
+    /// Something happened.
+    fn note(&mut self, note: Note<'_>);
+}

@@ -1,0 +1,19 @@
+//! Where a bundle's objects come from: a file read front to back, or a broker.
+
+use super::Result;
+use crate::digest::Digest;
+
+/// Gives objects (tables, pages, pieces) by name. The installer asks in the order in which they stand in a bundle
+/// file, so a source that cannot seek only ever skips forward. What it gives is not yet proven: the installer
+/// compares each object with its name.
+pub trait PieceSource {
+    /// Says that `name` will be fetched soon. `false`: the window is full, ask again after a [`release`](Self::release).
+    fn prefetch(&mut self, name: &Digest, bytes: u32) -> bool;
+    /// The object, as received. Blocks while the link is down; [`Cancelled`](crate::fault::FaultKind::Cancelled)
+    /// ends the wait, [`NotFound`](crate::fault::FaultKind::NotFound) says that there is no such object.
+    fn fetch(&mut self, name: &Digest, bytes: u32) -> Result<&[u8]>;
+    /// The object that was fetched last has been used: it may be acknowledged and forgotten.
+    fn release(&mut self, name: &Digest);
+    /// The object that was fetched last is not what its name says. `Ok`: fetch it again, from somewhere else.
+    fn refute(&mut self, name: &Digest) -> Result<()>;
+}
