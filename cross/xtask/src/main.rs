@@ -1,2 +1,71 @@
-//! Placeholder.
-fn main() {}
+//! `cargo xtask`: the project's own commands, in Rust, so that they run wherever the project builds.
+//!
+//! Each command prints a Markdown table that can be pasted into a page or a review, and fails when a budget of
+//! `agent/docs/DESIGN.md` is broken. This crate depends on nothing of ours: it builds the others and measures them.
+
+mod size;
+mod tools;
+
+use lexopt::prelude::*;
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  size [--target TRIPLE]...   build the static device binary with the release profile, and weigh it
+                              against its budget (default: x86_64 and aarch64, each where it can be built)
+  help                        this text
+
+A command ends with 0 when everything it measured is within its budget, with 1 when something is above,
+and with 2 when it could not measure.
+";
+
+/// How a command can fail.
+enum Failure {
+    /// It was measured, and it is too much.
+    AboveBudget(String),
+    /// It could not be measured.
+    Unmeasured(String),
+}
+
+type Outcome = Result<(), Failure>;
+
+impl From<String> for Failure {
+    fn from(why: String) -> Self {
+        Failure::Unmeasured(why)
+    }
+}
+
+impl From<lexopt::Error> for Failure {
+    fn from(why: lexopt::Error) -> Self {
+        Failure::Unmeasured(format!("{why}\n\n{HELP}"))
+    }
+}
+
+fn main() -> ExitCode {
+    match run(lexopt::Parser::from_env()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::AboveBudget(what)) => {
+            eprintln!("xtask: above budget: {what}");
+            ExitCode::from(1)
+        }
+        Err(Failure::Unmeasured(why)) => {
+            eprintln!("xtask: {why}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(mut args: lexopt::Parser) -> Outcome {
+    match args.next()? {
+        Some(Value(command)) if command == "size" => size::run(args),
+        Some(Value(command)) if command == "help" => help(),
+        Some(Short('h') | Long("help")) | None => help(),
+        Some(other) => Err(other.unexpected().into()),
+    }
+}
+
+fn help() -> Outcome {
+    print!("{HELP}");
+    Ok(())
+}
