@@ -4,7 +4,9 @@ use core::fmt;
 use sha2::{Digest as _, Sha256};
 
 /// A SHA-256 digest: 32 bytes, shown as 64 lower-case hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, Default)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, Default,
+)]
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {

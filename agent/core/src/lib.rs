@@ -33,7 +33,10 @@
 
 #![no_std]
 #![forbid(unsafe_code)]
-#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+#![cfg_attr(
+    not(test),
+    warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
 
 #[cfg(any(test, feature = "author"))]
 extern crate alloc;
@@ -41,8 +44,12 @@ extern crate alloc;
 extern crate std;
 
 pub mod boot;
+pub mod bundle;
 pub mod digest;
 pub mod fault;
 pub mod limits;
+pub mod policy;
 pub mod seam;
+pub mod trust;
 pub mod update;
+pub mod wire;

@@ -53,7 +53,10 @@ pub const CHECKS_MAX: usize = 16;
 /// Digests of bundles whose trial failed, remembered so that they are not tried again by themselves.
 pub const FAILED_MAX: usize = 8;
 
-/// The agent's durable record, encoded: about 2.6 KiB when every text is full.
+/// Outcomes that wait for an acknowledgement: 4 * (32 + 49 + 5 + 163) is about 1 KiB of the record.
+pub const UNREPORTED_MAX: usize = 4;
+
+/// The agent's durable record, encoded: about 2.9 KiB when every text is full.
 pub const RECORD_BYTES_MAX: usize = 4096;
 
 /// How often an action that must succeed (mark good, mark bad) is tried before the agent lets the bootloader

@@ -1,6 +1,6 @@
 //! What has to be allowed before the agent goes on: maintenance window, wave, approval, interlock.
 
-use crate::update::Deployment;
+use crate::update::{Deployment, OutcomeKind};
 
 /// An answer to "may I?".
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,8 +9,9 @@ pub enum Permission {
     Go,
     /// Not now; ask again later. The text says what is waited for.
     Wait(heapless::String<{ crate::limits::DETAIL_BYTES_MAX }>),
-    /// Never: the deployment has been withdrawn or has expired.
-    Stop(heapless::String<{ crate::limits::DETAIL_BYTES_MAX }>),
+    /// Never: the deployment has been withdrawn ([`OutcomeKind::Halted`]) or its time has passed
+    /// ([`OutcomeKind::Expired`]).
+    Stop(OutcomeKind, heapless::String<{ crate::limits::DETAIL_BYTES_MAX }>),
 }
 
 /// Decides when, never what. Answers at once.

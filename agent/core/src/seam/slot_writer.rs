@@ -2,14 +2,16 @@
 
 use super::Result;
 use crate::boot::Group;
+use crate::bundle::VerifiedSegment;
 
 /// Writes the slots of the group that is not running, and reads both groups. Offsets and lengths are in bytes.
 pub trait SlotWriter {
     /// The size of the slot, in bytes. Opens it for writing if `group` is not the running one.
     fn open(&mut self, group: Group, class: &str) -> Result<u64>;
-    /// Writes `bytes` at `at`; `at` is a multiple of [`SEGMENT_BYTES`](crate::limits::SEGMENT_BYTES). Refuses the
-    /// running group, a mounted device and what does not fit.
-    fn write(&mut self, group: Group, class: &str, at: u64, bytes: &[u8]) -> Result<()>;
+    /// Writes a segment at its place, which is a multiple of [`SEGMENT_BYTES`](crate::limits::SEGMENT_BYTES); its
+    /// length is that or, at an artifact's end, less. Refuses the running group, a mounted device and what does not
+    /// fit.
+    fn write(&mut self, group: Group, class: &str, segment: &VerifiedSegment<'_>) -> Result<()>;
     /// Returns when all that was written stands on the medium.
     fn sync(&mut self, group: Group, class: &str) -> Result<()>;
     /// Fills `out` from `at`, from the medium and not from the page cache.

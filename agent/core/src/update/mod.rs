@@ -1,5 +1,13 @@
-//! The life of an update: the record that survives, the phase table, recovery.
+//! The life of an update: the record that survives, the phase table, recovery, the installer, the driver.
 
+mod driver;
+mod install;
 mod record;
+mod recover;
+mod step;
 
-pub use record::{Deployment, GroupRelease, Outcome, OutcomeKind, Phase, PhaseName, Record};
+pub use driver::{Driver, Parts, Rest, Settings};
+pub use install::{Installer, Reuse, WORKSPACE_BYTES};
+pub use record::{Deployment, GroupRelease, Outcome, OutcomeKind, Phase, PhaseName, Record, Report};
+pub use recover::{Facts, recover};
+pub use step::{Action, Event, Step, step};

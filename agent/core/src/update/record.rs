@@ -33,6 +33,8 @@ pub struct Deployment {
     pub deadline_s: u32,
     /// Health checks that must pass, beside those that the gateway's own configuration requires.
     pub required: Vec<String<NAME_BYTES_MAX>, CHECKS_MAX>,
+    /// Unix seconds before which the download is not begun.
+    pub not_before: Option<u64>,
     /// Unix seconds after which the download is not begun, and a waiting deployment is dropped.
     pub expires: Option<u64>,
 }
@@ -163,8 +165,25 @@ pub struct Record {
     pub time_floor: u64,
     /// Deployments so far.
     pub attempts: u32,
+    /// Reboots into the trial that is on, as far as the agent asked for them from the other group.
+    pub trial_reboots: u8,
     /// Bundles whose trial failed here.
     pub failed: Vec<Digest, FAILED_MAX>,
+    /// Outcomes that nobody has acknowledged yet; the oldest makes room.
+    pub unreported: Vec<Report, UNREPORTED_MAX>,
+}
+
+/// An outcome on its way to the operator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The bundle's name.
+    pub manifest: Digest,
+    /// Its version.
+    pub version: String<VERSION_BYTES_MAX>,
+    /// The deployment's attempt; 0 where it was never accepted.
+    pub attempt: u32,
+    /// How it ended.
+    pub outcome: Outcome,
 }
 
 impl Record {
@@ -177,7 +196,9 @@ impl Record {
             desired_seq: [0, 0],
             time_floor: 0,
             attempts: 0,
+            trial_reboots: 0,
             failed: Vec::new(),
+            unreported: Vec::new(),
         }
     }
 
@@ -214,6 +235,14 @@ impl Record {
         let _ = self.failed.push(manifest); // there is room
     }
 
+    /// Queues an outcome for the operator; the oldest makes room.
+    pub fn report(&mut self, report: Report) {
+        if self.unreported.is_full() {
+            self.unreported.remove(0);
+        }
+        let _ = self.unreported.push(report); // there is room
+    }
+
     /// Encodes into `out`; the bytes used.
     pub fn encode<'a>(&self, out: &'a mut [u8; RECORD_BYTES_MAX]) -> Result<&'a [u8]> {
         let [version, rest @ ..] = out;
@@ -226,9 +255,8 @@ impl Record {
     /// Decodes what [`Record::encode`] wrote.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         match bytes {
-            [FORMAT, rest @ ..] => {
-                postcard::from_bytes(rest).map_err(|e| fault!(Corrupt, "record: {} bytes, but: {e}", bytes.len()))
-            }
+            [FORMAT, rest @ ..] => postcard::from_bytes(rest)
+                .map_err(|e| fault!(Corrupt, "record: {} bytes, but: {e}", bytes.len())),
             [found, ..] => Err(fault!(Unsupported, "record: expected format {FORMAT}, found {found}")),
             [] => Err(fault!(Corrupt, "record: empty")),
         }
@@ -254,6 +282,7 @@ mod tests {
             tries: 9,
             deadline_s: u32::MAX,
             required: (0..CHECKS_MAX).map(|_| clip(&long)).collect(),
+            not_before: Some(u64::MAX),
             expires: Some(u64::MAX),
         };
         let outcome = Outcome { kind: OutcomeKind::Expired, detail: clip(&long) };
@@ -264,12 +293,21 @@ mod tests {
             committed: true,
         };
         let record = Record {
-            phase: Phase::RollingBack(deployment, outcome),
+            phase: Phase::RollingBack(deployment, outcome.clone()),
             floor: u32::MAX,
             groups: [Some(release.clone()), Some(release)],
             desired_seq: [u64::MAX; 2],
             time_floor: u64::MAX,
             attempts: u32::MAX,
+            trial_reboots: u8::MAX,
+            unreported: (0..UNREPORTED_MAX)
+                .map(|_| Report {
+                    manifest: Digest([0xff; 32]),
+                    version: clip(&long),
+                    attempt: u32::MAX,
+                    outcome: outcome.clone(),
+                })
+                .collect(),
             failed: (0..FAILED_MAX).map(|_| Digest([0xff; 32])).collect(),
         };
         let mut out = [0; RECORD_BYTES_MAX];

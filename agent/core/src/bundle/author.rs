@@ -1,0 +1,113 @@
+//! Making bundles: pure, one run at a time, so that an operator's tool can pack an image of any size with the
+//! memory of one run. Compression is the caller's: it hands in each segment already encoded.
+
+use super::page::Encoding;
+use crate::digest::Digest;
+use crate::fault;
+use crate::limits::*;
+use crate::seam::Result;
+use alloc::vec::Vec;
+
+/// One run in the making: takes encoded segments, cuts them into pieces.
+///
+/// A segment goes whole into the piece in progress if it still fits there. Otherwise that piece is closed, and a
+/// segment larger than a piece is cut into as few pieces of its own as it takes. So a resumed download fetches
+/// again at most the one piece that was in flight.
+#[derive(Default)]
+pub struct RunBuilder {
+    digests: Vec<Digest>,
+    segments: Vec<(Encoding, usize)>,
+    pieces: Vec<Vec<u8>>,
+    open: Vec<u8>,
+}
+
+/// One finished run.
+pub struct Run {
+    /// The segment page.
+    pub segment_page: Vec<u8>,
+    /// The route page.
+    pub route_page: Vec<u8>,
+    /// The pieces, in order.
+    pub pieces: Vec<Vec<u8>>,
+}
+
+impl RunBuilder {
+    /// Starts a run.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Segments so far.
+    pub fn len(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// No segment yet?
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    /// Takes the next segment: the digest of its content, and the bytes that make it.
+    pub fn push(&mut self, content: Digest, encoding: Encoding, encoded: &[u8]) -> Result<()> {
+        if self.segments.len() == RUN_SEGMENTS_MAX || encoded.len() > SEGMENT_BYTES {
+            return Err(fault!(
+                Full,
+                "run: takes {RUN_SEGMENTS_MAX} segments of at most {SEGMENT_BYTES} bytes"
+            ));
+        }
+        self.digests.push(content);
+        self.segments.push((encoding, encoded.len()));
+        if self.open.len() + encoded.len() > OBJECT_BYTES_MAX {
+            self.close();
+        }
+        if encoded.len() > OBJECT_BYTES_MAX {
+            let cuts = encoded.len().div_ceil(OBJECT_BYTES_MAX);
+            self.pieces.extend(encoded.chunks(encoded.len().div_ceil(cuts)).map(<[u8]>::to_vec));
+        } else {
+            self.open.extend_from_slice(encoded);
+        }
+        Ok(())
+    }
+
+    /// Ends the run, which began with segment `first` of its artifact.
+    pub fn finish(mut self, first: u32) -> Run {
+        self.close();
+        let count = self.segments.len() as u32;
+        let mut segment_page = head(b"MSSP", first, count);
+        self.digests.iter().for_each(|d| segment_page.extend_from_slice(&d.0));
+        let mut route_page = head(b"MSRP", first, count);
+        route_page.extend_from_slice(&(self.pieces.len() as u32).to_le_bytes());
+        route_page.extend_from_slice(&[0; 4]);
+        for (encoding, length) in &self.segments {
+            let [a, b, c, _] = (*length as u32).to_le_bytes();
+            route_page.extend_from_slice(&[*encoding as u8, a, b, c]);
+        }
+        for piece in &self.pieces {
+            route_page.extend_from_slice(&Digest::of(piece).0);
+            route_page.extend_from_slice(&(piece.len() as u32).to_le_bytes());
+        }
+        Run { segment_page, route_page, pieces: self.pieces }
+    }
+
+    fn close(&mut self) {
+        if !self.open.is_empty() {
+            self.pieces.push(core::mem::take(&mut self.open));
+        }
+    }
+}
+
+/// The table of these pages.
+pub fn table(pages: &[Digest]) -> Vec<u8> {
+    let mut out = head(b"MSTB", pages.len() as u32, 0);
+    pages.iter().for_each(|d| out.extend_from_slice(&d.0));
+    out
+}
+
+fn head(magic: &[u8; 4], a: u32, b: u32) -> Vec<u8> {
+    let mut out = Vec::new();
+    out.extend_from_slice(magic);
+    out.extend_from_slice(&[1, 0, 0, 0]);
+    out.extend_from_slice(&a.to_le_bytes());
+    out.extend_from_slice(&b.to_le_bytes());
+    out
+}

@@ -1,0 +1,15 @@
+//! What is delivered. SPEC-bundle states each byte; the layouts are drawn on the types.
+
+mod layout;
+mod manifest;
+mod page;
+
+#[cfg(any(test, feature = "author"))]
+pub mod author;
+
+pub use layout::{BUNDLE_MAGIC, OBJECT_HEADER_BYTES, Object};
+pub use manifest::{Artifact, Manifest, Provenance, Route, RouteKind, TrialPolicy, VerifiedManifest};
+pub use page::{
+    Encoding, Piece, ROUTE_PAGE_BYTES_MAX, RoutePage, SEGMENT_PAGE_BYTES_MAX, SegmentPage, TABLE_BYTES_MAX,
+    Table, VerifiedObject, VerifiedSegment,
+};

@@ -1,0 +1,372 @@
+//! The one driver: persists what the machine says, acts through the seams, feeds back what came of it. The product
+//! and the simulator run this same code.
+//!
+//! It blocks. Its owner calls [`Driver::turn`] when there is something to do, and again after a [`Rest`] that asks
+//! for it. What it was told from outside (an offer, a halt, a rollback) it takes between two turns.
+
+use super::install::{Installer, Reuse, WORKSPACE_BYTES, read_back};
+use super::record::{Deployment, Outcome, OutcomeKind, Phase, Record, Report};
+use super::recover::{Facts, recover};
+use super::step::{Action, Event, Step, step};
+use crate::boot::{BootState, Group};
+use crate::bundle::VerifiedManifest;
+use crate::fault;
+use crate::fault::{Fault, FaultKind, clip};
+use crate::limits::{ENVELOPE_BYTES_MAX, RECORD_BYTES_MAX, RETRIES_MAX};
+use crate::policy::LateFallback;
+use crate::seam::*;
+use crate::trust::TrustRoot;
+
+/// The world, as the driver sees it.
+pub struct Parts<'a> {
+    /// The bootloader's variables.
+    pub boot: &'a mut dyn BootControl,
+    /// The slots.
+    pub slots: &'a mut dyn SlotWriter,
+    /// The durable state.
+    pub state: &'a mut dyn StateStore,
+    /// When.
+    pub gate: &'a mut dyn Gate,
+    /// The health checks.
+    pub trial: &'a mut dyn TrialRunner,
+    /// The reset line.
+    pub power: &'a mut dyn Power,
+    /// Who wants to know.
+    pub observer: &'a mut dyn Observer,
+    /// Where pieces come from.
+    pub source: &'a mut dyn PieceSource,
+    /// Decompression.
+    pub inflate: &'a mut dyn Inflate,
+    /// Whom to believe.
+    pub trust: &'a TrustRoot,
+    /// Memory to work in.
+    pub workspace: &'a mut [u8; WORKSPACE_BYTES],
+}
+
+/// What the driver is told once.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// The group that was booted.
+    pub running: Group,
+    /// What becomes of the other group after a commit.
+    pub late_fallback: LateFallback,
+    /// The image's own floor: holds where the record has been lost.
+    pub image_floor: u32,
+    /// What the installer may take from beside the source.
+    pub reuse: Reuse,
+}
+
+/// Why the driver gives the thread back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// Nothing to do until somebody offers something.
+    Idle,
+    /// Something to do, but not now: the gate says wait, the link is down, an action failed and is to be tried again.
+    Paused,
+    /// The machine is going down. If it does not, the next turn asks again.
+    Rebooting,
+}
+
+/// Runs the update machine. Generic over nothing: the seams are objects, so it stands in the binary once.
+pub struct Driver {
+    record: Record,
+    settings: Settings,
+    action: Action,
+    retries: u8,
+    lost: bool,
+}
+
+impl Driver {
+    /// Loads the record and recovers. A record that was never there is a factory's; a record that is damaged in both
+    /// copies counts as lost: the gateway goes on with the image's floor and says so.
+    pub fn start(settings: Settings, parts: &mut Parts<'_>) -> Result<Driver> {
+        let mut bytes = [0; RECORD_BYTES_MAX];
+        let loaded = parts.state.load(StateFile::Journal, &mut bytes);
+        let loaded = loaded.and_then(|length| match length {
+            Some(length) => Record::decode(bytes.get(..length).unwrap_or_default()).map(Some),
+            None => Ok(None),
+        });
+        let (record, lost) = match loaded {
+            Ok(Some(record)) => (record, false),
+            Ok(None) => (Record::factory(settings.image_floor), false),
+            Err(fault) if matches!(fault.kind, FaultKind::Corrupt) => {
+                parts.observer.note(Note::Fault { doing: "loading the record", fault: &fault });
+                (Record::factory(settings.image_floor), true)
+            }
+            Err(fault) => return Err(fault), // an unreadable medium, or a record of a newer agent: touch nothing
+        };
+        let mut driver = Driver { record, settings, action: Action::Look, retries: 0, lost };
+        if driver.record.floor < settings.image_floor {
+            driver.persist(Record { floor: settings.image_floor, ..driver.record.clone() }, parts)?;
+        }
+        Ok(driver)
+    }
+
+    /// What is so.
+    pub const fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Was the record damaged in both copies?
+    pub const fn record_was_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// What it does, or will do next.
+    pub const fn action(&self) -> Action {
+        self.action
+    }
+
+    /// The group that was booted.
+    pub const fn running(&self) -> Group {
+        self.settings.running
+    }
+
+    /// May a new deployment be offered?
+    pub fn accepts_offers(&self) -> bool {
+        matches!(self.record.phase, Phase::Idle | Phase::Settled(..)) && self.action == Action::Rest
+    }
+
+    /// Takes a deployment that [`policy::judge`](crate::policy::judge) let through. The manifest's envelope is made
+    /// durable first, so that a record never speaks of a manifest that is not there; a power cut between the two
+    /// leaves a manifest that nothing speaks of.
+    pub fn offer(&mut self, envelope: &[u8], deployment: Deployment, parts: &mut Parts<'_>) -> Result<()> {
+        if !self.accepts_offers() {
+            return Err(fault!(Busy, "busy: {}", self.action.name()));
+        }
+        parts.state.persist(StateFile::Manifest, envelope)?;
+        self.feed(Event::Offered(deployment), parts)
+    }
+
+    /// Ends the deployment before its trial. `false`: there is none to end, or it is too late.
+    pub fn stop(&mut self, kind: OutcomeKind, why: &str, parts: &mut Parts<'_>) -> Result<bool> {
+        let before = self.record.phase.name();
+        self.feed(Event::Stopped(Outcome { kind, detail: clip(why) }), parts)?;
+        Ok(self.record.phase.name() != before)
+    }
+
+    /// Ends the trial: a person wants to go back. `false`: there is no trial.
+    pub fn roll_back(&mut self, why: &str, parts: &mut Parts<'_>) -> Result<bool> {
+        let before = self.record.phase.name();
+        self.feed(Event::RollBack(clip(why)), parts)?;
+        Ok(self.record.phase.name() != before)
+    }
+
+    /// The operator has this outcome: it need not be sent again.
+    pub fn acknowledge(&mut self, report: &Report, parts: &mut Parts<'_>) -> Result<()> {
+        let mut record = self.record.clone();
+        record.unreported.retain(|waiting| waiting != report);
+        self.update(record, parts)
+    }
+
+    /// Changes what the record holds beside the phase. Nothing is written if nothing changes.
+    pub fn update(&mut self, record: Record, parts: &mut Parts<'_>) -> Result<()> {
+        let record =
+            Record { phase: self.record.phase.clone(), floor: self.record.floor.max(record.floor), ..record };
+        if record == self.record {
+            return Ok(());
+        }
+        self.persist(record, parts)
+    }
+
+    /// Goes on until there is nothing to do now.
+    pub fn turn(&mut self, parts: &mut Parts<'_>) -> Result<Rest> {
+        loop {
+            let pause = match self.action {
+                Action::Rest => return Ok(Rest::Idle),
+                Action::Look => {
+                    let boot = self.noted(Action::Look, parts, |parts| parts.boot.state()).ok();
+                    let step = recover(&self.record, Facts { running: self.settings.running, boot });
+                    self.take(step, parts)?
+                }
+                action => {
+                    let Some(event) = self.act(action, parts) else { return Ok(Rest::Paused) };
+                    let step = step(&self.record, action, event, self.settings.running);
+                    match step {
+                        Some(step) => self.take(step, parts)?,
+                        None => return Ok(Rest::Paused), // the table has no row: leave everything as it is
+                    }
+                }
+            };
+            if pause {
+                return Ok(if self.action == Action::Reboot { Rest::Rebooting } else { Rest::Paused });
+            }
+        }
+    }
+
+    /// Performs an action. `None`: it failed and is to be tried again later.
+    fn act(&mut self, action: Action, parts: &mut Parts<'_>) -> Option<Event> {
+        let deployment = self.record.phase.deployment().cloned()?;
+        let target = deployment.target;
+        let done = |()| Event::Done;
+        let result = match action {
+            Action::Rest | Action::Look => return None,
+            Action::AskToDownload => return Some(asked(parts.gate.may_download(&deployment), parts)),
+            Action::AskToReboot => return Some(asked(parts.gate.may_reboot(&deployment), parts)),
+            Action::Withdraw => self.noted(action, parts, |parts| withdraw(target, parts)).map(done),
+            Action::Stream => match self.noted(action, parts, |parts| self.stream(&deployment, parts)) {
+                Err(fault)
+                    if matches!(
+                        fault.kind,
+                        FaultKind::Disconnected | FaultKind::Timeout | FaultKind::Cancelled
+                    ) =>
+                {
+                    return Some(Event::NotYet);
+                }
+                // What the source or the medium gave is not going to change by asking again.
+                Err(fault) => return Some(Event::Failed(clip(fault))),
+                Ok(()) => Ok(Event::Done),
+            },
+            Action::ReadBack => match self.noted(action, parts, |parts| self.read_back(&deployment, parts)) {
+                Err(fault) => return Some(Event::Failed(clip(fault))),
+                Ok(()) => Ok(Event::Done),
+            },
+            Action::Arm => {
+                self.noted(action, parts, |parts| parts.boot.arm_trial(target, deployment.tries)).map(done)
+            }
+            Action::Reboot => {
+                self.noted(action, parts, |parts| parts.power.reboot("Mainstay: update")).map(done)
+            }
+            Action::RunTrial => match self.noted(action, parts, |parts| parts.trial.run(&deployment)) {
+                Ok(Verdict::Healthy) => Ok(Event::Healthy),
+                Ok(Verdict::Unhealthy(why)) => Ok(Event::Unhealthy(why)),
+                Err(fault) => return Some(Event::Failed(clip(fault))),
+            },
+            // A write that failed may stand all the same; what is read decides.
+            Action::MarkGood => self
+                .noted(action, parts, |parts| {
+                    parts.boot.mark_good(target).or_else(|fault| match parts.boot.state() {
+                        Ok(boot) if boot.group(target).good == Some(true) => Ok(()),
+                        _ => Err(fault),
+                    })
+                })
+                .map(done),
+            Action::LowerOther => self
+                .noted(action, parts, |parts| match self.settings.late_fallback {
+                    LateFallback::Keep => Ok(()),
+                    LateFallback::Prevent => parts.boot.mark_bad(target.other()),
+                })
+                .map(done),
+            Action::MarkBad => self.noted(action, parts, |parts| parts.boot.mark_bad(target)).map(done),
+        };
+        match result {
+            Ok(event) => {
+                self.retries = 0;
+                Some(event)
+            }
+            Err(fault) => {
+                self.retries = self.retries.saturating_add(1);
+                (self.retries >= RETRIES_MAX).then(|| {
+                    self.retries = 0;
+                    Event::Failed(clip(format_args!("{}: {fault}", action.name())))
+                })
+            }
+        }
+    }
+
+    /// Writes every artifact that the stored manifest names into the target.
+    fn stream(&self, deployment: &Deployment, parts: &mut Parts<'_>) -> Result<()> {
+        let manifest = stored_manifest(deployment, parts)?;
+        let (reuse, total) = (self.settings.reuse, manifest.content_bytes());
+        let Parts { slots, source, inflate, observer, workspace, .. } = parts;
+        let mut installer =
+            Installer::new(deployment.target, reuse, total, *slots, *source, *inflate, *observer);
+        manifest.artifacts.iter().try_for_each(|artifact| installer.install(artifact, workspace))
+    }
+
+    fn read_back(&self, deployment: &Deployment, parts: &mut Parts<'_>) -> Result<()> {
+        let manifest = stored_manifest(deployment, parts)?;
+        let Parts { slots, workspace, .. } = parts;
+        let mut artifacts = manifest.artifacts.iter();
+        artifacts.try_for_each(|artifact| read_back(deployment.target, artifact, *slots, workspace))
+    }
+
+    fn feed(&mut self, event: Event, parts: &mut Parts<'_>) -> Result<()> {
+        match step(&self.record, self.action, event, self.settings.running) {
+            Some(step) => self.take(step, parts).map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
+    /// Persists, then makes the action the one to do next. Says whether to pause before it.
+    fn take(&mut self, step: Step, parts: &mut Parts<'_>) -> Result<bool> {
+        if let Some(record) = step.record {
+            self.persist(record, parts)?;
+        }
+        self.action = step.action;
+        Ok(step.pause)
+    }
+
+    fn persist(&mut self, record: Record, parts: &mut Parts<'_>) -> Result<()> {
+        let mut bytes = [0; RECORD_BYTES_MAX];
+        parts.state.persist(StateFile::Journal, record.encode(&mut bytes)?)?;
+        let before = core::mem::replace(&mut self.record, record);
+        let phase = &self.record.phase;
+        if before.phase.name() != phase.name() {
+            parts.observer.note(Note::Phase { phase: phase.name(), deployment: phase.deployment() });
+            if let Phase::Settled(deployment, outcome) = phase {
+                parts.observer.note(Note::Settled { deployment, outcome });
+            }
+        }
+        Ok(())
+    }
+
+    fn noted<T>(
+        &self,
+        action: Action,
+        parts: &mut Parts<'_>,
+        act: impl FnOnce(&mut Parts<'_>) -> Result<T>,
+    ) -> Result<T> {
+        act(parts).inspect_err(|fault| parts.observer.note(Note::Fault { doing: action.name(), fault }))
+    }
+}
+
+/// Withdraws, and looks whether it took: no byte of a bootable group is ever written.
+fn withdraw(target: Group, parts: &mut Parts<'_>) -> Result<()> {
+    parts.boot.withdraw(target)?;
+    let boot: BootState = parts.boot.state()?;
+    if boot.group(target).bootable() {
+        return Err(fault!(
+            Io,
+            "boot state: withdrew {target}, but it reads as bootable: {:?}",
+            boot.group(target)
+        ));
+    }
+    Ok(())
+}
+
+/// The manifest that the record speaks of, proven anew under the trust root in force now.
+fn stored_manifest(deployment: &Deployment, parts: &mut Parts<'_>) -> Result<VerifiedManifest> {
+    // The workspace holds it while it is read: the installer has not begun to use it.
+    let bytes = parts.workspace.get_mut(..ENVELOPE_BYTES_MAX).unwrap_or_default();
+    let length = parts.state.load(StateFile::Manifest, bytes)?;
+    let length =
+        length.ok_or_else(|| fault!(NotFound, "state: the manifest of the deployment is not there"))?;
+    let manifest = VerifiedManifest::open(parts.trust, bytes.get(..length).unwrap_or_default())?;
+    if manifest.name() != deployment.manifest {
+        return Err(fault!(
+            Corrupt,
+            "state: expected the manifest {:?}, found {:?}",
+            deployment.manifest,
+            manifest.name()
+        ));
+    }
+    Ok(manifest)
+}
+
+fn asked(permission: Permission, parts: &mut Parts<'_>) -> Event {
+    match permission {
+        Permission::Go => Event::Allowed,
+        Permission::Wait(why) => {
+            parts.observer.note(Note::Waiting { why: &why });
+            Event::NotYet
+        }
+        Permission::Stop(kind, why) => Event::Stopped(Outcome { kind, detail: why }),
+    }
+}
+
+impl From<Fault> for Outcome {
+    fn from(fault: Fault) -> Outcome {
+        Outcome { kind: OutcomeKind::Failed, detail: clip(fault) }
+    }
+}

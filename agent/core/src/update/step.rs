@@ -1,0 +1,234 @@
+//! The phase table: one match, a row per transition, in life-cycle order. Pure: it reads no clock, touches no
+//! medium, and says only what shall be made durable and what shall then be done.
+//!
+//! The contract with the driver is persist, act, report: the driver makes the step's record durable, then performs
+//! its action, then feeds what came of it back as the next event. Power may vanish between any two of these; what
+//! [`recover`](super::recover) makes of each such moment is argued there.
+
+use super::record::{Deployment, GroupRelease, Outcome, OutcomeKind, Phase, Record, Report};
+use crate::boot::Group;
+use crate::fault::clip;
+use core::fmt::Display;
+
+/// What shall be done. Each is idempotent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing.
+    Rest,
+    /// Look at the boot state again and recover from it: it could not be read.
+    Look,
+    /// Ask the gate for leave to download.
+    AskToDownload,
+    /// Make the target not bootable.
+    Withdraw,
+    /// Bring the content into the target's slots.
+    Stream,
+    /// Read the target's slots back and compare.
+    ReadBack,
+    /// Ask the gate for leave to reboot.
+    AskToReboot,
+    /// Make the target the next to be tried.
+    Arm,
+    /// Reboot.
+    Reboot,
+    /// Run the health checks.
+    RunTrial,
+    /// Tell the bootloader that the target is good.
+    MarkGood,
+    /// Put the other group behind it, or out of the order, as the policy says.
+    LowerOther,
+    /// Tell the bootloader that the target may not be booted again.
+    MarkBad,
+}
+
+impl Action {
+    /// As it stands in logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Action::Rest => "resting",
+            Action::Look => "reading the boot state",
+            Action::AskToDownload => "asking for leave to download",
+            Action::Withdraw => "withdrawing the target group",
+            Action::Stream => "writing the target group",
+            Action::ReadBack => "reading the target group back",
+            Action::AskToReboot => "asking for leave to reboot",
+            Action::Arm => "arming the trial",
+            Action::Reboot => "rebooting",
+            Action::RunTrial => "running the health checks",
+            Action::MarkGood => "marking the target good",
+            Action::LowerOther => "lowering the other group",
+            Action::MarkBad => "marking the target bad",
+        }
+    }
+}
+
+/// What came of an action, or what somebody asked for. Lives for one step, so its size does not matter.
+#[allow(clippy::large_enum_variant)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A manifest was verified and judged eligible.
+    Offered(Deployment),
+    /// The gate says: go on.
+    Allowed,
+    /// The gate says: not now. Or: the link is down, the machine is going down.
+    NotYet,
+    /// The gate, or a person, says: never. Halted or Expired.
+    Stopped(Outcome),
+    /// The action is done.
+    Done,
+    /// The action failed, and its retries are used up.
+    Failed(heapless::String<{ crate::limits::DETAIL_BYTES_MAX }>),
+    /// Every required check passed in this boot.
+    Healthy,
+    /// A required check did not.
+    Unhealthy(heapless::String<{ crate::limits::DETAIL_BYTES_MAX }>),
+    /// A person wants the trial to end.
+    RollBack(heapless::String<{ crate::limits::DETAIL_BYTES_MAX }>),
+}
+
+/// What follows: persist `record` if there is one, then do `action`; `pause` before it, if it is to be tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// What shall be durable before the action begins.
+    pub record: Option<Record>,
+    /// What shall be done then.
+    pub action: Action,
+    /// Let some time pass first.
+    pub pause: bool,
+}
+
+/// One row of the table. `None`: the event does not belong to this phase and changes nothing.
+pub fn step(record: &Record, doing: Action, event: Event, running: Group) -> Option<Step> {
+    use Action::*;
+    let next = |phase: Phase, action: Action| Some(Step::to(record, phase, action));
+    let act = |action: Action| Some(Step { record: None, action, pause: false });
+    let later = |action: Action| Some(Step { record: None, action, pause: true });
+    let settle = |d: Deployment, outcome: Outcome| Some(Step::settled(record, d, outcome));
+
+    match (record.phase.clone(), doing, event) {
+        (Phase::Idle | Phase::Settled(..), Rest, Event::Offered(d)) => Some(Step::accepted(record, d)),
+
+        (Phase::Waiting(d), AskToDownload, Event::Allowed) => Some(Step::downloading(record, d)),
+        (Phase::Waiting(_), AskToDownload, Event::NotYet) => later(AskToDownload),
+        (Phase::Waiting(d), _, Event::Stopped(outcome)) => settle(d, outcome),
+
+        // A failed withdrawal wrote no byte of the target, and the slots are as they were.
+        (Phase::Downloading(_), Withdraw, Event::Done) => act(Stream),
+        (Phase::Downloading(d), Withdraw | Stream, Event::Failed(why)) => settle(d, failed(why)),
+        (Phase::Downloading(d), Stream, Event::Done) => next(Phase::Verifying(d), ReadBack),
+        (Phase::Downloading(_), Stream, Event::NotYet) => later(Stream),
+        (Phase::Downloading(d), _, Event::Stopped(outcome)) => settle(d, outcome),
+
+        (Phase::Verifying(d), ReadBack, Event::Done) => Some(Step::installed(record, d)),
+        (Phase::Verifying(d), ReadBack, Event::Failed(why)) => settle(d, failed(why)),
+        (Phase::Verifying(d), _, Event::Stopped(outcome)) => settle(d, outcome),
+
+        (Phase::Installed(d), AskToReboot, Event::Allowed) => next(Phase::Trial(d), Arm),
+        (Phase::Installed(_), AskToReboot, Event::NotYet) => later(AskToReboot),
+        (Phase::Installed(d), _, Event::Stopped(outcome)) => settle(d, outcome),
+
+        (Phase::Trial(_), Arm, Event::Done) => act(Reboot),
+        // Whether the environment took the arming is not known: mark bad makes sure, or says that it cannot.
+        (Phase::Trial(d), Arm, Event::Failed(why)) => next(Phase::RollingBack(d, failed(why)), MarkBad),
+        (Phase::Trial(_), Reboot, Event::Done | Event::NotYet | Event::Failed(_)) => later(Reboot),
+        (Phase::Trial(d), RunTrial, Event::Healthy) => next(Phase::Committing(d), MarkGood),
+        (Phase::Trial(d), RunTrial, Event::Unhealthy(why) | Event::Failed(why))
+        | (Phase::Trial(d), _, Event::RollBack(why)) => {
+            next(Phase::RollingBack(d, Outcome { kind: OutcomeKind::RolledBack, detail: why }), MarkBad)
+        }
+
+        // Until mark good stands, going back is open; the driver has looked and it does not stand.
+        (Phase::Committing(_), MarkGood, Event::Done) => act(LowerOther),
+        (Phase::Committing(d), MarkGood, Event::Failed(why)) => {
+            next(Phase::RollingBack(d, Outcome { kind: OutcomeKind::RolledBack, detail: why }), MarkBad)
+        }
+        // From here on there is no way back, so what fails is tried again.
+        (Phase::Committing(d), LowerOther, Event::Done) => Some(Step::committed(record, d)),
+        (Phase::Committing(_), LowerOther, Event::Failed(_)) => later(LowerOther),
+
+        (Phase::RollingBack(d, _), MarkBad, Event::Done) if running == d.target => act(Reboot),
+        (Phase::RollingBack(d, outcome), MarkBad, Event::Done) => settle(d, outcome),
+        // The bootloader cannot be told; its own count of tries still brings the other group up.
+        (Phase::RollingBack(d, _), MarkBad, Event::Failed(_)) if running == d.target => later(Reboot),
+        (Phase::RollingBack(..), MarkBad, Event::Failed(_)) => later(MarkBad),
+        (Phase::RollingBack(..), Reboot, Event::Done | Event::NotYet | Event::Failed(_)) => later(Reboot),
+
+        _ => None,
+    }
+}
+
+impl Step {
+    /// Nothing to make durable.
+    pub(super) const fn act(action: Action) -> Self {
+        Step { record: None, action, pause: false }
+    }
+
+    /// The phase, and what follows.
+    pub(super) fn to(record: &Record, phase: Phase, action: Action) -> Self {
+        Step { record: Some(Record { phase, ..record.clone() }), action, pause: false }
+    }
+
+    fn accepted(record: &Record, mut d: Deployment) -> Self {
+        let attempts = record.attempts.saturating_add(1);
+        d.attempt = attempts;
+        let phase = Phase::Waiting(d);
+        Step {
+            record: Some(Record { phase, attempts, trial_reboots: 0, ..record.clone() }),
+            action: Action::AskToDownload,
+            pause: false,
+        }
+    }
+
+    /// What the target held is forgotten in the same record: from now on it holds nothing that is known.
+    fn downloading(record: &Record, d: Deployment) -> Self {
+        let mut next = record.clone();
+        *next.release_mut(d.target) = None;
+        next.phase = Phase::Downloading(d);
+        Step { record: Some(next), action: Action::Withdraw, pause: false }
+    }
+
+    fn installed(record: &Record, d: Deployment) -> Self {
+        let mut next = record.clone();
+        *next.release_mut(d.target) = Some(GroupRelease {
+            manifest: d.manifest,
+            version: d.version.clone(),
+            security_version: d.security_version,
+            committed: false,
+        });
+        next.phase = Phase::Installed(d);
+        Step { record: Some(next), action: Action::AskToReboot, pause: false }
+    }
+
+    /// The floor rises in the same record that says "committed", after the bootloader has been told: a floor above
+    /// a group that is not yet marked good could leave no group at or above it.
+    fn committed(record: &Record, d: Deployment) -> Self {
+        let mut next = record.clone();
+        next.floor = next.floor.max(d.security_version);
+        if let Some(release) = next.release_mut(d.target) {
+            release.committed = true;
+        }
+        next.failed.retain(|failed| *failed != d.manifest);
+        Step::settled(&next, d, Outcome { kind: OutcomeKind::Committed, detail: heapless::String::new() })
+    }
+
+    /// The outcome is durable and queued for the operator, and a bundle whose trial failed is remembered.
+    pub(super) fn settled(record: &Record, d: Deployment, outcome: Outcome) -> Self {
+        let mut next = record.clone();
+        if matches!(outcome.kind, OutcomeKind::RolledBack | OutcomeKind::FellBack) {
+            next.remember_failed(d.manifest);
+        }
+        next.report(Report {
+            manifest: d.manifest,
+            version: d.version.clone(),
+            attempt: d.attempt,
+            outcome: outcome.clone(),
+        });
+        next.trial_reboots = 0;
+        next.phase = Phase::Settled(d, outcome);
+        Step { record: Some(next), action: Action::Rest, pause: false }
+    }
+}
+
+fn failed(why: impl Display) -> Outcome {
+    Outcome { kind: OutcomeKind::Failed, detail: clip(why) }
+}
