@@ -52,7 +52,8 @@ fn ask_cargo() -> (BTreeSet<String>, Vec<Arrow>) {
         .output()
         .expect("cargo can be started");
     assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("cargo metadata speaks JSON");
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&output.stdout).expect("cargo metadata speaks JSON");
     let packages = metadata["packages"].as_array().expect("packages");
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let members: BTreeSet<String> = packages.iter().map(|package| text(&package["name"])).collect();
@@ -106,9 +107,13 @@ fn every_row_of_the_table_is_a_member_of_the_workspace() {
 fn the_device_binary_cannot_sign() {
     let (_, arrows) = ask_cargo();
     for Arrow { from, to, features } in arrows {
-        let device = matches!(from.as_str(), "mainstay" | "mainstay-board-support" | "mainstay-bootloader-glue");
+        let device =
+            matches!(from.as_str(), "mainstay" | "mainstay-board-support" | "mainstay-bootloader-glue");
         let author = to == "mainstay-core" && features.contains("author");
-        assert!(!(device && author), "{from} -> {to}: switches on `author`, which only the operator's side needs");
+        assert!(
+            !(device && author),
+            "{from} -> {to}: switches on `author`, which only the operator's side needs"
+        );
     }
 }
 
