@@ -19,7 +19,7 @@ pub const RUN_PIECES_MAX: usize = RUN_SEGMENTS_MAX * 3;
 pub const TABLE_RUNS_MAX: usize = 512;
 
 /// The largest artifact: 64 GiB.
-pub const ARTIFACT_BYTES_MAX: u64 = (TABLE_RUNS_MAX * RUN_SEGMENTS_MAX * SEGMENT_BYTES) as u64;
+pub const ARTIFACT_BYTES_MAX: u64 = TABLE_RUNS_MAX as u64 * RUN_SEGMENTS_MAX as u64 * SEGMENT_BYTES as u64;
 
 /// Artifacts of one bundle.
 pub const ARTIFACTS_MAX: usize = 8;
