@@ -1,0 +1,249 @@
+//! Store, codec and convention put together: the seam that the driver changes the boot state through.
+//!
+//! ```text
+//! lock → read → decide ─ nothing changes ─────────────────────────────────────────────→ unlock
+//!                └─ changes → read again, compare → write → read back, compare → unlock
+//! ```
+//! Decide first, touch later: everything that can be refused is refused before the write. The second read finds a
+//! writer that does not take the lock. The read back comes from the medium.
+
+use crate::convention::{Convention, Op};
+use crate::{Env, EnvStore, Format, Result, Vars};
+use mainstay_core::boot::{BootState, Group};
+use mainstay_core::fault;
+use mainstay_core::seam::BootControl;
+
+/// Boot control by an environment.
+pub struct EnvBootControl<S> {
+    store: S,
+    format: Format,
+    convention: Box<dyn Convention + Send>,
+}
+
+impl<S: EnvStore> EnvBootControl<S> {
+    /// Nothing is read yet.
+    pub fn new(store: S, format: Format, convention: Box<dyn Convention + Send>) -> Self {
+        EnvBootControl { store, format, convention }
+    }
+
+    /// How the environment is stored.
+    pub fn format(&self) -> &Format {
+        &self.format
+    }
+
+    /// What its variables mean.
+    pub fn convention(&self) -> &dyn Convention {
+        &*self.convention
+    }
+
+    /// The store, to look at.
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// The store, to reach into (the simulator cuts its power there).
+    pub fn store_mut(&mut self) -> &mut S {
+        &mut self.store
+    }
+
+    /// The environment as it is: all variables, which copy says so, which is damaged. For `doctor` and `status`.
+    pub fn env(&mut self) -> Result<Env> {
+        self.locked(|this| {
+            let copies = this.read()?;
+            this.format.parse(&copies)
+        })
+    }
+
+    /// Sets the convention's variables as on a fresh board, A good, if none of them is there; says whether it did.
+    /// For the factory and for `doctor`; a boot script of ours does the same at the first boot. It needs an
+    /// environment that can be read: one made from nothing would have lost U-Boot's own variables.
+    pub fn initialise(&mut self) -> Result<bool> {
+        self.locked(|this| {
+            let copies = this.read()?;
+            let env = this.format.parse(&copies)?;
+            if this.convention.names().iter().any(|name| env.vars().get(name).is_some()) {
+                return Ok(false);
+            }
+            let vars = env.vars().with(&this.convention.fresh());
+            this.replace(copies, &env, &vars)
+        })
+    }
+
+    fn change(&mut self, op: Op) -> Result<()> {
+        self.locked(|this| {
+            let copies = this.read()?;
+            let env = this.format.parse(&copies)?;
+            let vars = env.vars().with(&this.convention.change(env.vars(), op)?);
+            this.replace(copies, &env, &vars)
+        })
+        .map(|_| ())
+        .map_err(|f| f.within(format_args!("{op:?}")))
+    }
+
+    /// Makes the environment say `vars`, if it does not; says whether it wrote.
+    fn replace(&mut self, mut copies: Vec<Vec<u8>>, env: &Env, vars: &Vars) -> Result<bool> {
+        if vars == env.vars() {
+            return Ok(false);
+        }
+        let writes = env.writes(vars, self.convention.names())?;
+        if self.read()? != copies {
+            return Err(fault!(
+                Busy,
+                "environment: expected it as it was a moment ago, found it changed: somebody writes it without the lock"
+            ));
+        }
+        for write in &writes {
+            self.store.write(write.copy, write.at, &write.bytes)?;
+            write.apply(&mut copies);
+        }
+        for (n, expected) in copies.iter().enumerate() {
+            let found = self.store.read_back(n)?;
+            if let Some(at) = expected.iter().zip(&found).position(|(e, f)| e != f) {
+                let (e, f) = (expected.get(at).unwrap_or(&0), found.get(at).unwrap_or(&0));
+                return Err(fault!(
+                    Io,
+                    "environment, copy {n}: expected to read back {e:#04x} at byte {at}, found {f:#04x}: the medium or \
+                     another writer changed it"
+                ));
+            }
+        }
+        Ok(true)
+    }
+
+    fn read(&mut self) -> Result<Vec<Vec<u8>>> {
+        (0..self.format.copies()).map(|n| self.store.read(n)).collect()
+    }
+
+    fn locked<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        self.store.lock()?;
+        let done = work(self);
+        self.store.unlock();
+        done
+    }
+}
+
+impl<S: EnvStore> BootControl for EnvBootControl<S> {
+    fn state(&mut self) -> Result<BootState> {
+        let env = self.env()?;
+        self.convention.state(env.vars())
+    }
+
+    fn withdraw(&mut self, group: Group) -> Result<()> {
+        self.change(Op::Withdraw(group))
+    }
+
+    fn arm_trial(&mut self, group: Group, tries: u8) -> Result<()> {
+        self.change(Op::ArmTrial(group, tries))
+    }
+
+    fn mark_good(&mut self, group: Group) -> Result<()> {
+        self.change(Op::MarkGood(group))
+    }
+
+    fn mark_bad(&mut self, group: Group) -> Result<()> {
+        self.change(Op::MarkBad(group))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::convention::Mainstay;
+    use crate::store::Memory;
+    use crate::uboot::Scheme;
+    use mainstay_core::fault::FaultKind;
+
+    const PAIR: Format = Format::UbootRedundant { bytes: 1024, scheme: Scheme::Incremental };
+
+    fn control(format: Format) -> EnvBootControl<Memory> {
+        let vars = Vars::new().with(&Mainstay.fresh());
+        let copies = format.blank(&vars, Mainstay.names()).unwrap();
+        EnvBootControl::new(Memory::new(copies), format, Box::new(Mainstay))
+    }
+
+    #[test]
+    fn a_trial_is_armed_in_one_write_to_the_copy_not_in_use_and_again_in_none() {
+        let mut control = control(PAIR);
+        let before = control.store().copies.clone();
+        control.arm_trial(Group::B, 3).unwrap();
+        assert_eq!(control.store().writes, 1);
+        assert_eq!(control.store().copies[0], before[0], "the copy in force is untouched");
+        assert_eq!(control.state().unwrap().select(), Some(Group::B));
+        control.arm_trial(Group::B, 3).unwrap();
+        assert_eq!(control.store().writes, 1, "nothing changes, nothing is written");
+    }
+
+    #[test]
+    fn a_write_heals_the_damaged_copy() {
+        let mut control = control(PAIR);
+        control.store_mut().copies[0][100] ^= 1;
+        assert_eq!(control.env().unwrap().damaged(), Some(0));
+        control.mark_good(Group::B).unwrap();
+        assert_eq!(control.env().unwrap().damaged(), None);
+        assert_eq!(control.env().unwrap().in_force(), 0);
+    }
+
+    #[test]
+    fn two_damaged_copies_are_corrupt_and_nothing_is_written() {
+        let mut control = control(PAIR);
+        control.store_mut().copies[0][100] ^= 1;
+        control.store_mut().copies[1][100] ^= 1;
+        assert_eq!(control.mark_good(Group::A).unwrap_err().kind, FaultKind::Corrupt);
+        assert_eq!(control.store().writes, 0);
+    }
+
+    /// Changes the environment between the first look and the second, as a writer without the lock does.
+    struct Meddled {
+        memory: Memory,
+        reads: usize,
+        lies: bool,
+    }
+
+    impl EnvStore for Meddled {
+        fn read(&mut self, copy: usize) -> Result<Vec<u8>> {
+            self.reads += 1;
+            let mut bytes = self.memory.read(copy)?;
+            bytes[200] ^= u8::from(!self.lies && self.reads > 2);
+            Ok(bytes)
+        }
+        fn read_back(&mut self, copy: usize) -> Result<Vec<u8>> {
+            let mut bytes = self.memory.read(copy)?;
+            bytes[200] ^= u8::from(self.lies);
+            Ok(bytes)
+        }
+        fn write(&mut self, copy: usize, at: usize, bytes: &[u8]) -> Result<()> {
+            self.memory.write(copy, at, bytes)
+        }
+    }
+
+    #[test]
+    fn a_writer_without_the_lock_and_a_medium_that_lies_are_noticed() {
+        #[rustfmt::skip]
+        let cases = [
+            // the medium lies   kind              writes
+            (false,              FaultKind::Busy,  0),
+            (true,               FaultKind::Io,    1),
+        ];
+        for (lies, kind, writes) in cases {
+            let memory = control(PAIR).store().clone();
+            let store = Meddled { memory, reads: 0, lies };
+            let mut control = EnvBootControl::new(store, PAIR, Box::new(Mainstay));
+            assert_eq!(control.mark_good(Group::A), Ok(()), "nothing changes");
+            control.store_mut().reads = 0;
+            assert_eq!(control.arm_trial(Group::B, 3).unwrap_err().kind, kind);
+            assert_eq!(control.store().memory.writes, writes);
+        }
+    }
+
+    #[test]
+    fn a_fresh_environment_is_initialised_once_and_keeps_what_it_held() {
+        let mut control = control(PAIR);
+        let others: Vars = [("bootcmd", "run distro_bootcmd")].into_iter().collect();
+        control.store_mut().copies = PAIR.blank(&others, &[]).unwrap();
+        assert_eq!(control.state().unwrap_err().kind, FaultKind::NotFound);
+        assert_eq!(control.initialise(), Ok(true));
+        assert_eq!(control.initialise(), Ok(false));
+        assert_eq!(control.state().unwrap().select(), Some(Group::A));
+        assert_eq!(control.env().unwrap().vars().text("bootcmd").unwrap(), "run distro_bootcmd");
+    }
+}
