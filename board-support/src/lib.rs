@@ -1,1 +1,29 @@
-//! Placeholder.
+//! What a board is, and the parts of the world that differ from board to board.
+//!
+//! | module | what it gives | the seam of `mainstay-core` |
+//! |---|---|---|
+//! | [`board`] | the board file, checked whole | |
+//! | [`slots`] | block devices, image files, GPT partitions | `SlotWriter` |
+//! | [`watchdog`] | `/dev/watchdog`, a toggled GPIO line, a simulated one | `Watchdog` |
+//! | [`gpio`] | status LED, interlock, recovery button, over embedded-hal | |
+//! | [`power`] | the reboot | `Power` |
+//! | [`clock`] | CLOCK_BOOTTIME and the wall clock | `Clock` |
+//! | [`running`] | which group runs | |
+//! | [`toml_file`] | strict reading of a TOML file, for the agent's own configuration too | |
+//!
+//! It decides nothing about updates: `mainstay-core` does. Everything here blocks and answers
+//! [`Fault`](mainstay_core::fault::Fault)s that say what was expected and what was found.
+
+pub mod board;
+pub mod clock;
+pub mod gpio;
+pub mod power;
+pub mod running;
+pub mod slots;
+pub mod toml_file;
+pub mod watchdog;
+
+pub use board::{Board, TomlError};
+pub use clock::SystemClock;
+pub use power::BoardPower;
+pub use slots::BoardSlots;
