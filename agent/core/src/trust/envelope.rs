@@ -170,7 +170,8 @@ pub fn seal(
     assemble(kind, body, &signatures)
 }
 
-/// Wraps `body` with signatures that were made elsewhere; checks the bounds, not the signatures.
+/// Wraps `body` with signatures that were made elsewhere, and puts them in order; checks the bounds, not the
+/// signatures.
 #[cfg(any(test, feature = "author"))]
 pub fn assemble(
     kind: MessageKind,
@@ -191,12 +192,18 @@ pub fn assemble(
             body.len()
         ));
     }
+    let mut signatures = signatures.to_vec();
+    signatures.sort_unstable();
+    let mut neighbours = signatures.iter().zip(signatures.iter().skip(1));
+    if let Some(((id, _), _)) = neighbours.find(|((one, _), (next, _))| one == next) {
+        return Err(fault!(Refused, "envelope: {id} signs twice"));
+    }
     let mut out =
         alloc::vec::Vec::with_capacity(HEADER_BYTES + signatures.len() * SIGNATURE_BYTES + body.len());
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&[kind as u8, signatures.len() as u8, 0, 0]);
     out.extend_from_slice(&(body.len() as u32).to_le_bytes());
-    for (id, signature) in signatures {
+    for (id, signature) in &signatures {
         out.extend_from_slice(&id.0);
         out.extend_from_slice(signature);
     }
