@@ -9,7 +9,7 @@
 
 use super::envelope::{Envelope, KeyId, MessageKind};
 use crate::fault;
-use crate::limits::{BODY_BYTES_MAX, KEYS_MAX, NAME_BYTES_MAX};
+use crate::limits::{BODY_BYTES_MAX, KEYS_MAX, NAME_BYTES_MAX, SIGNATURES_MAX};
 use crate::seam::Result;
 use ed25519_dalek::{Signature, VerifyingKey};
 use heapless::{String, Vec};
@@ -91,13 +91,10 @@ impl TrustRoot {
         let envelope = Envelope::parse(bytes)?;
         let body = self.prove(Role::Root, MessageKind::TrustRoot, &envelope)?;
         let next = Self::decode(body.body())?;
-        if next.version != self.version.saturating_add(1) {
-            return Err(fault!(
-                Refused,
-                "trust root: expected version {}, found {}",
-                self.version + 1,
-                next.version
-            ));
+        // In 64 bits: the last version has no successor, least of all itself.
+        let expected = u64::from(self.version) + 1;
+        if u64::from(next.version) != expected {
+            return Err(fault!(Refused, "trust root: expected version {expected}, found {}", next.version));
         }
         if next.fleet != self.fleet {
             return Err(fault!(Refused, "trust root: expected fleet {}, found {}", self.fleet, next.fleet));
@@ -166,12 +163,13 @@ impl TrustRoot {
         }
         crate::wire::check_name("trust root: fleet", &self.fleet)?;
         for (i, key) in self.keys.iter().enumerate() {
-            match VerifyingKey::from_bytes(key) {
-                Ok(key) if !key.is_weak() => {}
-                _ => return Err(fault!(Corrupt, "trust root: key {i} is not a sound ed25519 public key")),
+            if !is_sound(key) {
+                return Err(fault!(Corrupt, "trust root: key {i} is not a sound ed25519 public key"));
             }
-            if self.keys.iter().take(i).any(|other| other == key) {
-                return Err(fault!(Corrupt, "trust root: key {i} stands twice"));
+            // Signatures name keys by their ids: two keys of one id would be one signer, and which one is chance.
+            let id = KeyId::of(key);
+            if self.keys.iter().take(i).any(|other| KeyId::of(other) == id) {
+                return Err(fault!(Corrupt, "trust root: key {i} stands twice, or shares its id {id}"));
             }
         }
         let known = u16::MAX.checked_shr(u16::BITS.saturating_sub(self.keys.len() as u32)).unwrap_or(0);
@@ -186,6 +184,14 @@ impl TrustRoot {
             }
             let held = members.count_ones();
             let needed = matches!(role, Role::Root | Role::Release);
+            if threshold as usize > SIGNATURES_MAX {
+                return Err(fault!(
+                    Corrupt,
+                    "trust root: role {}: expected a threshold of at most {SIGNATURES_MAX} (signatures that fit \
+                     an envelope), found {threshold}",
+                    role.name()
+                ));
+            }
             if threshold as u32 > held || (needed && threshold == 0) || (threshold == 0 && held > 0) {
                 return Err(fault!(
                     Corrupt,
@@ -211,6 +217,13 @@ impl TrustRoot {
             .map(|(_, key)| key)
             .find(|key| KeyId::of(key) == id)
     }
+}
+
+/// A point of the curve, not of small order (RFC 8032, section 5.1.7 leaves that to the verifier), and written in
+/// its one canonical form: a second spelling of a key would be a second signer.
+fn is_sound(key: &[u8; 32]) -> bool {
+    VerifyingKey::from_bytes(key)
+        .is_ok_and(|point| !point.is_weak() && point.to_edwards().compress().as_bytes() == key)
 }
 
 /// The longest context string, with room.
