@@ -1,0 +1,447 @@
+//! Objects by name, over a connection that lives as long as a download.
+//!
+//! Client id `<device>~dl`, Clean Start 1, no session, Receive Maximum = the largest window, packets up to 100 KiB. It is a
+//! connection of its own because an unacknowledged object would hold back commands: the quota is one per
+//! connection (MQTT 5 §4.9).
+//!
+//! *Get* is SUBSCRIBE to the object's own topic: the broker answers with the retained message. Never a wildcard: a broker
+//! drops silently what does not fit its queue (1008 of 1500 objects came, measured). The PUBACK is held back until the
+//! installer has used the object, so at most a window of objects is in memory, here and on the way.
+//!
+//! What is asked for, and what is done about silence, lies and floods, [`pull`](super::pull) decides; this file sends,
+//! receives and waits. The driver's thread calls [`BulkSource`] and blocks there; the connection's thread only
+//! puts down what has come. Each has the lock for microseconds.
+
+use super::backoff::jittered;
+use super::link::{Broker, Handler, Link, Setup};
+pub use super::pull::Stats;
+use super::pull::{Order, Pull};
+use super::topics::{DATA_HEADER_BYTES, Topics, need_payload, parse_data};
+use mainstay_core::digest::Digest;
+use mainstay_core::fault;
+use mainstay_core::seam::{PieceSource, Result};
+use rumqttc::Outgoing;
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::mqttbytes::v5::{Packet, PubAckReason, Publish, SubscribeReasonCode};
+use rumqttc::v5::{Client, ConnectionError, Event};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The largest packet: an object of 96 KiB, its topic, and the header of an answer.
+pub const PACKET_BYTES_MAX: u32 = 100 * 1024;
+/// How soon a cancelled fetch is over.
+pub const CANCEL_LATENCY: Duration = Duration::from_millis(100);
+/// A status that does not change is told again this often.
+pub const STATUS_EVERY: Duration = Duration::from_secs(30);
+
+/// What a download waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BulkStatus {
+    /// There is no connection (yet); it is tried for ever.
+    Connecting {
+        /// Why the last attempt failed.
+        cause: Option<String>,
+    },
+    /// Objects come.
+    Pulling,
+    /// There is a connection, but nothing comes: it is asked again, less and less often.
+    Stalled {
+        /// What is waited for.
+        object: Digest,
+        /// Since the last time it was asked for.
+        silent_for: Duration,
+        /// What the broker said, if anything.
+        cause: String,
+    },
+}
+
+/// Pulls objects from a broker. Connects with the first object that is asked for; dropping it closes the connection.
+pub struct BulkSource {
+    broker: Broker,
+    cancel: Arc<AtomicBool>,
+    on_status: Box<dyn FnMut(BulkStatus) + Send>,
+    told: Option<(BulkStatus, Instant)>,
+    shared: Arc<Shared>,
+    link: Option<Link>,
+    current: Option<Object>,
+}
+
+impl BulkSource {
+    /// `cancel` ends a [`fetch`](PieceSource::fetch) within [`CANCEL_LATENCY`]. `on_status` is called on the thread that
+    /// fetches, when the status changes and every [`STATUS_EVERY`].
+    pub fn new(
+        broker: &Broker,
+        cancel: Arc<AtomicBool>,
+        on_status: impl FnMut(BulkStatus) + Send + 'static,
+    ) -> Self {
+        BulkSource {
+            broker: broker.clone(),
+            cancel,
+            on_status: Box::new(on_status),
+            told: None,
+            shared: Arc::new(Shared {
+                state: Mutex::new(State::new(broker.config.window_max.into())),
+                changed: Condvar::new(),
+            }),
+            link: None,
+            current: None,
+        }
+    }
+
+    /// What was counted since the start.
+    pub fn stats(&self) -> Stats {
+        self.shared.lock().pull.stats
+    }
+
+    /// A reader of [`stats`](Self::stats) for another thread, while this one fetches.
+    pub fn stats_reader(&self) -> impl Fn() -> Stats + Send + 'static {
+        let shared = self.shared.clone();
+        move || shared.lock().pull.stats
+    }
+
+    fn open(&mut self) -> Result<()> {
+        if self.link.is_some() {
+            return Ok(());
+        }
+        let config = &self.broker.config;
+        let window = config.window_max;
+        let setup = Setup {
+            thread: "mqtt-bulk",
+            client_id: format!("{}~dl", config.device),
+            options: Box::new(move |options| {
+                options.set_clean_start(true);
+                options.set_session_expiry_interval(Some(0));
+                options.set_receive_maximum(Some(window));
+                options.set_max_packet_size(Some(PACKET_BYTES_MAX));
+            }),
+            ids: 2 * window + 8,
+            requests: 2 * usize::from(window) + 8,
+        };
+        let topics = Topics::new(&config.fleet, &config.device);
+        let shared = self.shared.clone();
+        self.link = Some(Link::start(&self.broker, setup, |client| {
+            let mut state = shared.lock();
+            state.client = Some(client);
+            state.topics = Some(topics);
+            drop(state);
+            Session { shared }
+        })?);
+        Ok(())
+    }
+
+    fn tell(&mut self, status: BulkStatus) {
+        let same = |told: &BulkStatus| match (told, &status) {
+            (
+                BulkStatus::Stalled { object: a, cause: x, .. },
+                BulkStatus::Stalled { object: b, cause: y, .. },
+            ) => (a, x) == (b, y),
+            (told, status) => told == status,
+        };
+        match &self.told {
+            Some((told, at)) if same(told) && at.elapsed() < STATUS_EVERY => {}
+            _ => {
+                self.told = Some((status.clone(), Instant::now()));
+                (self.on_status)(status);
+            }
+        }
+    }
+}
+
+impl PieceSource for BulkSource {
+    fn prefetch(&mut self, name: &Digest, _bytes: u32) -> bool {
+        if self.open().is_err() {
+            return false; // `fetch` says why
+        }
+        let mut state = self.shared.lock();
+        let taken = state.pull.prefetch(name, Instant::now());
+        state.send();
+        taken
+    }
+
+    fn fetch(&mut self, name: &Digest, _bytes: u32) -> Result<&[u8]> {
+        self.open()?;
+        self.current = None;
+        let object = loop {
+            if self.cancel.load(Ordering::Relaxed) {
+                return Err(fault!(Cancelled, "fetch {name}: cancelled"));
+            }
+            let now = Instant::now();
+            let mut state = self.shared.lock();
+            state.pull.want(name, now);
+            if let Some(object) = state.pull.give(name) {
+                state.send();
+                break object;
+            }
+            state.pull.tick(now);
+            state.send();
+            let status = state.status(name, now);
+            if self.told.as_ref().is_none_or(|(told, at)| *told != status || at.elapsed() >= STATUS_EVERY) {
+                drop(state);
+                self.tell(status); // without the lock
+                state = self.shared.lock();
+                if state.pull.give(name).is_some() {
+                    continue;
+                }
+            }
+            let until = state.pull.deadline().map(|at| at.saturating_duration_since(now));
+            let limit = until.unwrap_or(CANCEL_LATENCY).min(CANCEL_LATENCY);
+            drop(self.shared.changed.wait_timeout(state, limit));
+        };
+        self.tell(BulkStatus::Pulling);
+        Ok(self.current.insert(object).bytes())
+    }
+
+    fn release(&mut self, name: &Digest) {
+        self.current = None;
+        let mut state = self.shared.lock();
+        state.pull.release(name);
+        state.send();
+    }
+
+    fn refute(&mut self, name: &Digest) -> Result<()> {
+        self.current = None;
+        let mut state = self.shared.lock();
+        let asked_again = state.pull.refute(name, Instant::now());
+        state.send();
+        if asked_again {
+            return Ok(());
+        }
+        let lies = super::pull::LIES_MAX;
+        Err(fault!(
+            Corrupt,
+            "object {name}: {lies} times in a row the broker's bytes were not what their name says"
+        ))
+    }
+}
+
+/// An object as it came, with what is needed to acknowledge it.
+#[derive(Clone)]
+struct Object {
+    publish: Publish,
+    header: usize,
+    connection: u64,
+}
+
+impl Object {
+    fn bytes(&self) -> &[u8] {
+        self.publish.payload.get(self.header..).unwrap_or_default()
+    }
+}
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct State {
+    pull: Pull<Object>,
+    client: Option<Client>,
+    topics: Option<Topics>,
+    up: bool,
+    connection: u64,
+    cause: Option<String>,
+    /// Orders that wait for room in the request channel, or for a free packet id.
+    queue: VecDeque<Order<Object>>,
+    /// SUBSCRIBE, UNSUBSCRIBE and `need` that are not answered. rumqttc gives out packet ids in a circle without
+    /// looking, so there are never more of them than ids.
+    unanswered: u16,
+    ids: u16,
+    /// SUBSCRIBEs without their packet id yet; `None` is the `data` topic.
+    subscribing: VecDeque<Option<Digest>>,
+    awaiting_suback: VecDeque<(u16, Option<Digest>)>,
+    hang_up: Option<String>,
+}
+
+impl State {
+    fn new(window: usize) -> Self {
+        State {
+            pull: Pull::new(window, jittered, Instant::now()),
+            client: None,
+            topics: None,
+            up: false,
+            connection: 0,
+            cause: None,
+            queue: VecDeque::new(),
+            unanswered: 0,
+            ids: 0,
+            subscribing: VecDeque::new(),
+            awaiting_suback: VecDeque::new(),
+            hang_up: None,
+        }
+    }
+
+    /// Does what the pull orders, as far as there is room.
+    fn send(&mut self) {
+        self.queue.extend(self.pull.orders());
+        let (Some(client), Some(topics)) = (&self.client, &self.topics) else { return };
+        if !self.up {
+            self.queue.clear(); // `connected` orders all that is still wanted anew
+            return;
+        }
+        while let Some(order) = self.queue.front() {
+            let asks = !matches!(order, Order::Acknowledge(_) | Order::Reopen(_));
+            if asks && self.unanswered >= self.ids {
+                return;
+            }
+            let sent = match order {
+                Order::Subscribe(name) => {
+                    let sent = client.try_subscribe(topics.object(name), QoS::AtLeastOnce).is_ok();
+                    if sent {
+                        self.subscribing.push_back(Some(*name));
+                    }
+                    sent
+                }
+                Order::Unsubscribe(name) => client.try_unsubscribe(topics.object(name)).is_ok(),
+                Order::Need(names) => {
+                    client.try_publish(topics.need(), QoS::AtLeastOnce, false, need_payload(names)).is_ok()
+                }
+                Order::Acknowledge(object) if object.connection == self.connection => {
+                    client.try_ack(&object.publish).is_ok()
+                }
+                Order::Acknowledge(_) => true, // its connection is gone, and the quota with it
+                Order::Reopen(why) => {
+                    self.hang_up = Some(why.clone());
+                    let _ = client.try_disconnect(); // wakes the thread; if there is no room, it is awake
+                    true
+                }
+            };
+            if !sent {
+                return; // no room: the thread comes back here with its next event
+            }
+            self.unanswered += u16::from(asks);
+            self.queue.pop_front();
+        }
+    }
+
+    fn status(&self, name: &Digest, now: Instant) -> BulkStatus {
+        match self.pull.stalled(now) {
+            _ if !self.up => BulkStatus::Connecting { cause: self.cause.clone() },
+            Some(silent_for) => {
+                let cause =
+                    self.cause.clone().unwrap_or_else(|| "neither the store nor anybody else has it".into());
+                BulkStatus::Stalled { object: *name, silent_for, cause }
+            }
+            None => BulkStatus::Pulling,
+        }
+    }
+
+    fn came(&mut self, publish: Publish) {
+        let now = Instant::now();
+        let Some(topics) = &self.topics else { return };
+        let bytes = publish.payload.len();
+        let (name, header) = if publish.topic == topics.data() {
+            (parse_data(&publish.payload), DATA_HEADER_BYTES)
+        } else {
+            (topics.object_name(&publish.topic), 0)
+        };
+        let cleared = bytes == 0 && name.is_some();
+        let object = Object { publish, header, connection: self.connection };
+        match name {
+            // An empty retained message is how a topic is cleared: it says that there is nothing.
+            Some(_) if cleared => self.queue.push_back(Order::Acknowledge(object)),
+            Some(name) => {
+                self.pull.arrived(&name, object, bytes, now);
+            }
+            None => self.pull.unknown(object, bytes),
+        }
+    }
+
+    fn suback(&mut self, id: u16, codes: &[SubscribeReasonCode]) {
+        self.unanswered = self.unanswered.saturating_sub(1);
+        let Some(at) = self.awaiting_suback.iter().position(|(i, _)| *i == id) else { return };
+        let Some((_, name)) = self.awaiting_suback.remove(at) else { return };
+        let refused = codes.iter().find(|c| !matches!(c, SubscribeReasonCode::Success(_)));
+        if let Some(code) = refused {
+            let what = name.map_or("the answers to `need`".to_string(), |n| format!("object {n}"));
+            self.cause = Some(format!("the broker refuses a subscription to {what}: {code:?}"));
+        }
+        if let Some(name) = name {
+            self.pull.subscribed(&name, refused.is_none(), Instant::now());
+        }
+    }
+}
+
+/// The connection's thread.
+struct Session {
+    shared: Arc<Shared>,
+}
+
+impl Session {
+    fn done(&self, mut state: MutexGuard<'_, State>) -> std::result::Result<(), String> {
+        state.send();
+        let hang_up = state.hang_up.take();
+        drop(state);
+        self.shared.changed.notify_all();
+        hang_up.map_or(Ok(()), Err)
+    }
+}
+
+impl Handler for Session {
+    fn connected(&mut self, _session_present: bool, ids: u16) {
+        let mut state = self.shared.lock();
+        state.up = true;
+        state.connection += 1;
+        state.cause = None;
+        // One id stays free, so that the circle never meets its own tail.
+        (state.ids, state.unanswered) = (ids.saturating_sub(1).max(1), 0);
+        state.hang_up = None;
+        state.queue.clear();
+        if let (Some(client), Some(topics)) = (&state.client, &state.topics)
+            && client.try_subscribe(topics.data(), QoS::AtLeastOnce).is_ok()
+        {
+            state.subscribing.push_back(None);
+            state.unanswered += 1;
+        }
+        state.pull.connected(Instant::now());
+        let _ = self.done(state);
+    }
+
+    fn event(&mut self, event: Event) -> std::result::Result<(), String> {
+        let mut state = self.shared.lock();
+        match event {
+            Event::Incoming(Packet::Publish(publish)) => state.came(publish),
+            Event::Incoming(Packet::SubAck(ack)) => state.suback(ack.pkid, &ack.return_codes),
+            Event::Incoming(Packet::UnsubAck(_)) => state.unanswered = state.unanswered.saturating_sub(1),
+            Event::Incoming(Packet::PubAck(ack)) => {
+                state.unanswered = state.unanswered.saturating_sub(1);
+                state.pull.need_taken();
+                state.cause = match ack.reason {
+                    PubAckReason::Success => None,
+                    PubAckReason::NoMatchingSubscribers => {
+                        Some("nobody answers `need` at this broker".into())
+                    }
+                    reason => Some(format!("the broker refuses `need`: {reason:?}")),
+                };
+            }
+            Event::Outgoing(Outgoing::Subscribe(id)) => {
+                if let Some(name) = state.subscribing.pop_front() {
+                    state.awaiting_suback.push_back((id, name));
+                }
+            }
+            _ => {}
+        }
+        self.done(state)
+    }
+
+    fn disconnected(&mut self, cause: &str, _error: Option<&ConnectionError>) -> bool {
+        let mut state = self.shared.lock();
+        let useful = state.up && state.pull.came_through();
+        state.up = false;
+        state.cause = Some(state.hang_up.take().unwrap_or_else(|| cause.into()));
+        state.pull.disconnected();
+        state.queue.clear();
+        state.subscribing.clear();
+        state.awaiting_suback.clear();
+        drop(state);
+        self.shared.changed.notify_all();
+        useful
+    }
+}

@@ -1,0 +1,273 @@
+//! What is ordered when: a table of silences, and a case for each rule. `P` is the number of the copy that came.
+
+use super::Arrival::*;
+use super::Order::*;
+use super::*;
+
+struct Bench {
+    pull: Pull<u32>,
+    now: Instant,
+}
+
+impl Bench {
+    fn connected(cap: usize) -> Self {
+        let now = Instant::now();
+        let mut bench = Bench { pull: Pull::new(cap, |full| full, now), now };
+        bench.pull.connected(now);
+        bench
+    }
+
+    fn wait(&mut self, seconds: f64) -> Vec<Order<u32>> {
+        self.now += Duration::from_secs_f64(seconds);
+        self.pull.tick(self.now);
+        self.pull.orders()
+    }
+
+    fn arrived(&mut self, name: u8, copy: u32) -> Arrival {
+        self.pull.arrived(&d(name), copy, 1000, self.now)
+    }
+
+    /// Asks, gets, uses.
+    fn take(&mut self, name: u8) {
+        self.pull.want(&d(name), self.now);
+        assert_eq!(self.arrived(name, 1), Wanted);
+        assert_eq!(self.pull.give(&d(name)), Some(1));
+        self.pull.release(&d(name));
+        self.pull.orders();
+    }
+}
+
+fn d(n: u8) -> Digest {
+    Digest([n; 32])
+}
+
+#[test]
+fn an_object_is_asked_for_once_kept_once_acknowledged_and_unsubscribed_upon_release() {
+    let mut b = Bench::connected(8);
+    assert!(b.pull.prefetch(&d(1), b.now));
+    assert!(b.pull.prefetch(&d(1), b.now), "asked twice is asked once");
+    b.pull.want(&d(1), b.now);
+    assert_eq!(b.pull.orders(), [Subscribe(d(1))]);
+    assert_eq!(b.arrived(1, 7), Wanted);
+    assert_eq!(b.pull.orders(), [], "no acknowledgement before it is used");
+    assert_eq!(b.pull.give(&d(1)), Some(7));
+    b.pull.release(&d(1));
+    assert_eq!(b.pull.orders(), [Acknowledge(7), Unsubscribe(d(1))]);
+    assert_eq!(b.pull.give(&d(1)), None);
+}
+
+#[test]
+fn objects_may_come_in_any_order() {
+    let mut b = Bench::connected(8);
+    for n in [1, 2, 3] {
+        assert!(b.pull.prefetch(&d(n), b.now));
+    }
+    for n in [3, 1, 2] {
+        assert_eq!(b.arrived(n, n.into()), Wanted);
+    }
+    for n in [1, 2, 3] {
+        assert_eq!(b.pull.give(&d(n)), Some(n.into()));
+    }
+}
+
+#[test]
+fn the_window_opens_with_clean_rounds_and_closes_with_silent_ones() {
+    let mut b = Bench::connected(8);
+    let full = |b: &mut Bench| {
+        let mut n = 100;
+        while b.pull.prefetch(&d(n), b.now) {
+            n += 1;
+        }
+        n as usize - 100
+    };
+    assert_eq!(full(&mut b), WINDOW_FIRST);
+    for n in 0..4 {
+        b.arrived(100 + n, 0);
+        b.pull.release(&d(100 + n));
+    }
+    assert_eq!(full(&mut b), 5, "one more after four");
+    for _ in 0..2 {
+        b.wait(2.0);
+    }
+    assert_eq!(b.pull.window, 1, "5, 2, 1");
+    for n in 0..60 {
+        b.take(n);
+    }
+    assert_eq!(b.pull.window, 8, "never above its cap");
+}
+
+#[test]
+fn a_full_window_of_unused_objects_does_not_keep_the_broker_from_sending_the_one_that_is_needed_now() {
+    let mut b = Bench::connected(4);
+    for n in 0..4 {
+        assert!(b.pull.prefetch(&d(n), b.now));
+    }
+    for n in 0..3 {
+        b.arrived(n, n.into());
+    }
+    b.pull.orders();
+    b.pull.want(&d(9), b.now);
+    assert_eq!(b.pull.orders(), [Acknowledge(0), Acknowledge(1), Acknowledge(2), Subscribe(d(9))]);
+    b.pull.release(&d(1));
+    assert_eq!(b.pull.orders(), [Unsubscribe(d(1))], "not acknowledged twice");
+}
+
+#[test]
+fn silence_is_answered_by_need_then_by_asking_again_then_by_new_connections_ever_more_seldom() {
+    let mut b = Bench::connected(8);
+    b.pull.want(&d(1), b.now);
+    b.pull.orders();
+    assert_eq!(b.wait(1.9), [], "not yet two seconds");
+    assert_eq!(b.wait(0.1), [Need(vec![d(1)])]);
+    for round in 2..=ROUNDS_MAX {
+        b.pull.need_taken();
+        assert_eq!(b.wait(2.0), [Subscribe(d(1)), Need(vec![d(1)])], "round {round}");
+    }
+    assert!(b.pull.stalled(b.now).is_some());
+    let mut wait = 4.0;
+    for _ in 0..12 {
+        assert_eq!(b.wait(wait - 0.1), [], "{wait} s are not over");
+        let orders = b.wait(0.1);
+        assert!(matches!(orders.as_slice(), [Reopen(_)]), "{orders:?} after {wait} s");
+        b.pull.disconnected();
+        assert_eq!(b.wait(3600.0), [], "while the link is down only time passes");
+        b.pull.connected(b.now);
+        assert_eq!(b.pull.orders(), [Subscribe(d(1)), Need(vec![d(1)])]);
+        wait = f64::min(wait * 2.0, 900.0);
+    }
+    assert_eq!(b.arrived(1, 1), Wanted);
+    assert!(b.pull.stalled(b.now).is_none());
+}
+
+#[test]
+fn a_thin_link_is_not_taken_for_silence() {
+    // Goal: 8 objects in flight, one every six seconds. Only the very first may be asked for twice.
+    let mut b = Bench::connected(8);
+    let mut needs = 0;
+    for n in 0..40 {
+        b.pull.want(&d(n), b.now);
+        for _ in 0..6 {
+            needs += b.wait(1.0).iter().filter(|o| matches!(o, Need(_))).count();
+        }
+        assert_eq!(b.arrived(n, 0), Wanted);
+        b.pull.release(&d(n));
+    }
+    assert!(needs <= 1, "{needs} needs");
+}
+
+#[test]
+fn after_a_reconnect_only_what_is_not_here_is_asked_for() {
+    let mut b = Bench::connected(8);
+    for n in [1, 2, 3] {
+        b.pull.prefetch(&d(n), b.now);
+    }
+    b.arrived(2, 2);
+    b.pull.disconnected();
+    b.pull.want(&d(4), b.now);
+    assert_eq!(b.pull.orders(), [], "nothing can be sent");
+    b.pull.connected(b.now);
+    assert_eq!(b.pull.orders(), [Subscribe(d(1)), Subscribe(d(3)), Subscribe(d(4))]);
+    assert_eq!(b.pull.give(&d(2)), Some(2));
+    assert_eq!(b.pull.stats.reconnects, 1);
+}
+
+#[test]
+fn a_second_copy_is_no_strike_also_when_the_first_was_used_up() {
+    let mut b = Bench::connected(8);
+    b.pull.want(&d(1), b.now);
+    b.arrived(1, 1);
+    assert_eq!(b.arrived(1, 2), Duplicate);
+    b.pull.release(&d(1));
+    for copy in 3..9 {
+        assert_eq!(b.arrived(1, copy), Duplicate);
+    }
+    assert_eq!(b.pull.stats.unrequested, 0);
+    assert!(!b.pull.orders().iter().any(|o| matches!(o, Reopen(_))));
+}
+
+#[test]
+fn three_unrequested_in_a_row_close_the_connection_and_a_wanted_one_in_between_forgives() {
+    let mut b = Bench::connected(8);
+    b.pull.want(&d(1), b.now);
+    b.arrived(50, 0);
+    b.arrived(51, 0);
+    b.arrived(1, 0);
+    b.arrived(52, 0);
+    b.pull.unknown(0, 10);
+    assert!(!b.pull.orders().iter().any(|o| matches!(o, Reopen(_))));
+    assert_eq!(b.arrived(53, 0), Unrequested);
+    let reopened = b.pull.orders().iter().filter(|o| matches!(o, Reopen(_))).count();
+    assert_eq!(reopened, 1);
+    b.arrived(54, 0);
+    assert_eq!(b.pull.orders(), [Acknowledge(0)], "once is enough");
+    assert_eq!(b.pull.stats.unrequested, 6);
+}
+
+#[test]
+fn a_lie_is_asked_for_elsewhere_and_the_third_ends_it() {
+    let mut b = Bench::connected(8);
+    b.pull.want(&d(1), b.now);
+    b.arrived(1, 1);
+    b.pull.orders();
+    assert!(b.pull.refute(&d(1), b.now));
+    assert_eq!(b.pull.orders(), [Acknowledge(1), Need(vec![d(1)])], "not in the store that has lied");
+    b.pull.need_taken();
+    for round in 1..=STORE_AGAIN_ROUNDS {
+        let orders = b.wait(2.0);
+        let store = orders.contains(&Subscribe(d(1)));
+        assert_eq!(store, round >= STORE_AGAIN_ROUNDS, "round {round}: {orders:?}");
+        b.pull.need_taken();
+    }
+    b.arrived(1, 2);
+    assert!(b.pull.refute(&d(1), b.now));
+    b.arrived(1, 3);
+    assert!(!b.pull.refute(&d(1), b.now), "given up");
+    assert!(b.pull.orders().iter().any(|o| matches!(o, Reopen(_))));
+    assert_eq!(b.pull.stats.lies, 3);
+}
+
+#[test]
+fn a_good_object_makes_up_for_lies_before_it() {
+    let mut b = Bench::connected(8);
+    for n in 0..10 {
+        b.pull.want(&d(n), b.now);
+        b.arrived(n, 1);
+        assert!(b.pull.refute(&d(n), b.now));
+        b.arrived(n, 2);
+        b.pull.release(&d(n));
+    }
+}
+
+#[test]
+fn a_reconnect_does_not_ask_the_store_that_has_lied() {
+    let mut b = Bench::connected(8);
+    b.pull.want(&d(1), b.now);
+    b.arrived(1, 1);
+    b.pull.refute(&d(1), b.now);
+    b.pull.disconnected();
+    b.pull.connected(b.now);
+    assert_eq!(b.pull.orders(), [Need(vec![d(1)])]);
+}
+
+#[test]
+fn a_refused_subscription_leaves_need() {
+    let mut b = Bench::connected(8);
+    b.pull.want(&d(1), b.now);
+    b.pull.orders();
+    b.pull.subscribed(&d(1), false, b.now);
+    assert_eq!(b.pull.orders(), [Need(vec![d(1)])]);
+}
+
+#[test]
+fn there_is_one_need_at_a_time_and_it_names_at_most_sixteen() {
+    let mut b = Bench::connected(32);
+    for n in 0..30 {
+        b.pull.want(&d(n), b.now);
+    }
+    b.pull.orders();
+    let orders = b.wait(2.0);
+    assert!(matches!(orders.as_slice(), [Need(names)] if names.len() == NEED_NAMES_MAX), "{orders:?}");
+    assert!(!b.wait(2.0).iter().any(|o| matches!(o, Need(_))), "the first is not taken yet");
+    b.pull.need_taken();
+    assert!(b.wait(2.0).iter().any(|o| matches!(o, Need(_))));
+}
