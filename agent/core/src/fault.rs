@@ -44,9 +44,7 @@ pub struct Fault {
 impl Fault {
     /// A fault with its text. Prefer [`fault!`](crate::fault!).
     pub fn new(kind: FaultKind, what: fmt::Arguments<'_>) -> Self {
-        let mut text = Cut(heapless::String::new());
-        let _ = text.write_fmt(what); // Cut never fails, it only stops taking
-        Fault { kind, what: text.0 }
+        Fault { kind, what: clip(what) }
     }
 
     /// The same fault, said from further out: `outer: inner`.
@@ -71,23 +69,40 @@ macro_rules! fault {
     };
 }
 
-/// Takes text up to its capacity, cuts at a character's end, and never fails.
-pub(crate) struct Cut<const N: usize>(pub heapless::String<N>);
+/// Takes text up to its capacity and stops at a character's end: an error tells the formatter to stop too, so that
+/// nothing short that follows slips into what room is left.
+struct Cut<const N: usize>(heapless::String<N>);
 
 impl<const N: usize> Write for Cut<N> {
     fn write_str(&mut self, s: &str) -> fmt::Result {
-        for c in s.chars() {
-            if self.0.push(c).is_err() {
-                break;
-            }
-        }
-        Ok(())
+        s.chars().try_for_each(|c| self.0.push(c).map_err(|_| fmt::Error))
     }
 }
 
 /// A bounded text, cut where it is too long: for what people read, never for what is compared.
 pub fn clip<const N: usize>(text: impl fmt::Display) -> heapless::String<N> {
     let mut cut = Cut(heapless::String::new());
-    let _ = write!(cut, "{text}");
+    let _ = write!(cut, "{text}"); // fails only by being full
     cut.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_at_a_characters_end_and_nothing_slips_in_behind_it() {
+        assert_eq!(clip::<8>("whole").as_str(), "whole");
+        assert_eq!(clip::<8>(format_args!("{}{}", "123456789", "x")).as_str(), "12345678");
+        assert_eq!(clip::<8>(format_args!("{}{}{}", "1234567", "é", "x")).as_str(), "1234567");
+        assert_eq!(clip::<0>("x").as_str(), "");
+        let long = fault!(Io, "{}{}", "x".repeat(239), "€!");
+        assert_eq!((long.what.len(), long.what.ends_with('x')), (239, true));
+    }
+
+    #[test]
+    fn what_is_said_from_further_out_keeps_its_kind() {
+        let fault = fault!(ReadOnly, "write: denied").within(format_args!("slot {}", "rootfs"));
+        assert_eq!((fault.kind, fault.what.as_str()), (FaultKind::ReadOnly, "slot rootfs: write: denied"));
+    }
 }
