@@ -85,7 +85,10 @@ impl<'a> Table<'a> {
     pub fn parse(object: VerifiedObject<'a>, runs: usize) -> Result<Self> {
         let ([count, zero], rest) = header("table", b"MSTB", object.bytes())?;
         let (digests, left) = rest.as_chunks::<32>();
-        if count as usize != runs || digests.len() != runs || !left.is_empty() || zero != 0 {
+        if zero != 0 {
+            return Err(fault!(Unsupported, "table: reserved bytes are {zero:#010x}, expected zero"));
+        }
+        if count as usize != runs || digests.len() != runs || !left.is_empty() {
             return Err(fault!(
                 Corrupt,
                 "table: expected {runs} pages in {} bytes, found {count} in {}",
@@ -180,7 +183,10 @@ impl<'a> RoutePage<'a> {
         let (&[p0, p1, p2, p3, z0, z1, z2, z3], rest) =
             rest.split_first_chunk::<8>().ok_or_else(|| bad("cut short in its header"))?;
         let pieces = u32::from_le_bytes([p0, p1, p2, p3]) as usize;
-        if pieces > RUN_PIECES_MAX || [z0, z1, z2, z3] != [0; 4] {
+        if [z0, z1, z2, z3] != [0; 4] {
+            return Err(bad("reserved bytes are not zero"));
+        }
+        if pieces > RUN_PIECES_MAX {
             return Err(fault!(
                 Corrupt,
                 "route page: expected at most {RUN_PIECES_MAX} pieces, found {pieces}"
@@ -278,7 +284,10 @@ fn header<'a>(what: &str, magic: &[u8; 4], bytes: &'a [u8]) -> Result<([u32; 2],
     if [m0, m1, m2, m3] != *magic {
         return Err(fault!(Corrupt, "{what}: expected magic {magic:02x?}, found {:02x?}", [m0, m1, m2, m3]));
     }
-    if version != 1 || [z0, z1, z2] != [0; 3] {
+    if [z0, z1, z2] != [0; 3] {
+        return Err(fault!(Unsupported, "{what}: reserved bytes are {:02x?}, expected zero", [z0, z1, z2]));
+    }
+    if version != 1 {
         return Err(fault!(
             Unsupported,
             "{what}: expected version 1, found {version}; this agent is too old for it"
