@@ -55,7 +55,7 @@ pub struct Route {
     pub kind: RouteKind,
     /// SHA-256 of the table of its pages.
     pub table: Digest,
-    /// All its pieces together, in bytes.
+    /// All its pieces together, in bytes: at most the artifact's size.
     pub bytes: u64,
 }
 
@@ -173,6 +173,23 @@ impl Artifact {
                 self.class,
                 self.size
             ));
+        }
+        for (i, route) in self.routes.iter().enumerate() {
+            // No segment's encoding is larger than its content.
+            if route.bytes > self.size {
+                return Err(fault!(
+                    Corrupt,
+                    "manifest: {}: expected a route of at most its size, {} bytes, found {}",
+                    self.class,
+                    self.size,
+                    route.bytes
+                ));
+            }
+            if let RouteKind::Delta { base } = route.kind
+                && self.routes.iter().take(i).any(|other| other.kind == route.kind)
+            {
+                return Err(fault!(Corrupt, "manifest: {}: two routes from {base:?}", self.class));
+            }
         }
         match self.routes.iter().filter(|r| r.kind == RouteKind::Full).count() {
             1 => Ok(()),
