@@ -129,10 +129,20 @@ impl DesiredState {
                 self.rollout_bp
             ));
         }
+        if let Some(expires) = self.expires
+            && expires < self.signed_at
+        {
+            return Err(fault!(
+                Corrupt,
+                "desired state: expires at {expires}, before it was signed at {} (Unix seconds)",
+                self.signed_at
+            ));
+        }
         Ok(())
     }
 
-    /// What it means for this gateway, now. `unix_s`: the clock, where it has been set.
+    /// What it means for this gateway, now. `unix_s`: the clock, where it has been set. A clock that is not, or that
+    /// fell back with its battery, still counts as the time of signing, which has certainly passed.
     pub fn wanted(&self, device: &str, unix_s: Option<u64>) -> Wanted {
         let membership = self.membership(device);
         match self.action {
@@ -144,6 +154,7 @@ impl DesiredState {
                 (Some(window), now) => {
                     let begins = window.not_before.saturating_add(self.jitter(device, window.spread_s));
                     match now {
+                        _ if self.signed_at >= begins => Wanted::Now,
                         Some(now) if now >= begins => Wanted::Now,
                         Some(_) => Wanted::Later(Some(begins)),
                         None => Wanted::Later(None),
