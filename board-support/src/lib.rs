@@ -3,6 +3,7 @@
 //! | module | what it gives | the seam of `mainstay-core` |
 //! |---|---|---|
 //! | [`board`] | the board file, checked whole | |
+//! | [`Board::open_boot_control`] | the bootloader's environment, through bootloader-glue | `BootControl` |
 //! | [`slots`] | block devices, image files, GPT partitions | `SlotWriter` |
 //! | [`watchdog`] | `/dev/watchdog`, a toggled GPIO line, a simulated one | `Watchdog` |
 //! | [`gpio`] | status LED, interlock, recovery button, over embedded-hal | |
@@ -15,6 +16,7 @@
 //! [`Fault`](mainstay_core::fault::Fault)s that say what was expected and what was found.
 
 pub mod board;
+mod boot_control;
 pub mod clock;
 pub mod gpio;
 pub mod power;

@@ -227,6 +227,15 @@ impl<'d> Value<'d> {
         .ok_or_else(|| self.wrong("a number of bytes, as in 1048576, 0x100000 or \"1 MiB\""))
     }
 
+    /// A place, in bytes, in a form that [`bytes`](Self::bytes) takes; or a negative integer, counted from the end.
+    pub fn offset(&self) -> Result<i64> {
+        let expected = "an offset in bytes below 2^63, negative from the end";
+        match self.value.get_ref().as_integer() {
+            Some(n) => i64::from_str_radix(n.as_str(), n.radix()).map_err(|_| self.wrong(expected)),
+            None => i64::try_from(self.bytes()?).map_err(|_| self.wrong(expected)),
+        }
+    }
+
     /// `true` or `false`.
     pub fn flag(&self) -> Result<bool> {
         self.value.get_ref().as_bool().ok_or_else(|| self.wrong("true or false"))

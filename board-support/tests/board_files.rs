@@ -34,7 +34,9 @@ fn a_good_board_is_read_as_it_is_written() {
     let board = Board::parse(GOOD, "/etc/mainstay/board.toml").unwrap();
     assert_eq!(board.compatible, "acme-gw100");
     assert_eq!(board.boot.convention, Convention::Mainstay);
-    let Bootloader::UBoot(copies) = &board.boot.bootloader else { panic!("{:?}", board.boot.bootloader) };
+    let Bootloader::UBoot { copies, .. } = &board.boot.bootloader else {
+        panic!("{:?}", board.boot.bootloader)
+    };
     assert_eq!((copies[0].offset, copies[0].size), (0x40_0000, 0x4000));
     assert_eq!(
         board.boot.running,
@@ -84,8 +86,13 @@ fn each_refused_line_is_named_with_what_was_expected_and_found() {
         (4, "environment = [{ path = \"/e\" }]",                         4, "boot.environment[0].size", "CONFIG_ENV_SIZE, found nothing"),
         (4, "environment = [{ path = \"/e\", size = 64 }]",              4, "boot.environment[0].size", "expected 512 bytes to 16 MiB: CONFIG_ENV_SIZE, found the integer 64"),
         (4, "environment = [{ path = \"/e\", size = \"16 kB\" }]",       4, "boot.environment[0].size", "found the text \"16 kB\""),
-        (4, "environment = [{ path = \"/e\", offset = -1, size = 4096 }]", 4, "boot.environment[0].offset", "found the integer -1"),
-        (4, "environment = [{ path = \"/e\", offset = 0x7fffffffffffffff, size = 4096 }]", 4, "boot.environment[0].size", "ends below 2^63"),
+        (4, "environment = [{ path = \"/e\", offset = \"-1\", size = 4096 }]", 4, "boot.environment[0].offset", "found the text \"-1\""),
+        (4, "environment = [{ path = \"/e\", offset = 0x8000000000000000, size = 4096 }]", 4, "boot.environment[0].offset", "below 2^63"),
+        (4, "environment = [{ path = \"/e\", offset = -4096, size = 4096 }, { path = \"/e\", offset = -6144, size = 4096 }]", 4, "boot.environment", "found that they overlap"),
+        (4, "environment = [{ path = \"/e\", size = 4096 }, { path = \"/f\", size = 8192 }]", 4, "boot.environment", "expected two copies of one size, found 4096 and 8192 bytes"),
+        (4, "environment = [{ path = \"/e\", size = 4096 }]\nflags = \"boolean\"", 5, "boot.flags", "found an unknown key"),
+        (4, "environment = [{ path = \"/e\", size = 4096 }, { path = \"/f\", size = 4096 }]\nflags = \"odd\"", 5, "boot.flags", "expected \"incremental\" or \"boolean\", found the text \"odd\""),
+        (4, "environment = [{ path = \"/dev/mmcblk0p3\", offset = -4096, size = 4096 }]", 9, "slot[1].device", "found it inside (offset -4096, 4096 bytes)"),
         (4, "environment = [{ path = \"/e\", size = 4096 }, { path = \"/e\", offset = 2048, size = 4096 }]", 4, "boot.environment", "found that they overlap"),
         (4, "environment = [{ path = \"/e\", size = 4096, sectors = 1 }]", 4, "boot.environment[0].sectors", "found an unknown key"),
         (4, "environment = [{ path = \"/dev/mmcblk0p3\", size = 4096 }]", 9, "slot[1].device", "expected a place apart from the bootloader's environment, found it inside (offset 0, 4096 bytes)"),

@@ -231,7 +231,7 @@ fn two_names_of_one_place_are_found_when_the_slot_is_opened() {
     std::os::unix::fs::symlink(bench.image(), bench.folder.path().join("grubenv")).unwrap();
     assert_eq!(BoardSlots::new(&board, Group::A).open(Group::B, "rootfs"), Ok(MIB), "the block is at 0");
     let mainstay_board_support::board::Bootloader::Grub(block) = &mut board.boot.bootloader else { panic!() };
-    block.offset = 3 * MIB - 1024;
+    block.offset = 3 * MIB as i64 - 1024;
     let fault = BoardSlots::new(&board, Group::A).open(Group::B, "rootfs").unwrap_err();
     assert!(fault.what.contains("found the bootloader's environment in it"), "{fault}");
 }

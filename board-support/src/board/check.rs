@@ -74,8 +74,10 @@ fn environment_apart(board: &Board) -> Result<()> {
     let copies = board.boot.bootloader.environment();
     for (i, slot) in board.slots.iter().enumerate() {
         for copy in copies {
-            let range = Part::Range { offset: copy.offset, size: copy.size };
-            if same_path(&slot.device, &copy.path) && parts_overlap(&slot.part, &range) {
+            // One that is counted from the end is compared when the slot is opened, unless the slot is everything.
+            let range = u64::try_from(copy.offset).map(|offset| Part::Range { offset, size: copy.size });
+            let inside = range.map_or(slot.part == Part::Whole, |range| parts_overlap(&slot.part, &range));
+            if inside && same_path(&slot.device, &copy.path) {
                 let what = format!(
                     "expected a place apart from the bootloader's environment, found it inside \
                      (offset {}, {} bytes)",
@@ -89,8 +91,12 @@ fn environment_apart(board: &Board) -> Result<()> {
 }
 
 pub(super) fn copies_overlap(first: &EnvironmentSpec, second: &EnvironmentSpec) -> bool {
-    same_path(&first.path, &second.path)
-        && ranges_overlap((first.offset, first.size), (second.offset, second.size))
+    let end = |copy: &EnvironmentSpec| copy.offset.saturating_add_unsigned(copy.size);
+    let same_side = (first.offset < 0) == (second.offset < 0);
+    same_side
+        && same_path(&first.path, &second.path)
+        && first.offset < end(second)
+        && second.offset < end(first)
 }
 
 /// Do two parts of one device share a byte, as far as the file alone can say? A partition beside a range, or two

@@ -19,6 +19,7 @@ mod read;
 use std::path::{Path, PathBuf};
 
 use heapless::String as Text;
+use mainstay_bootloader_glue::uboot::Scheme;
 use mainstay_core::boot::Group;
 use mainstay_core::limits::{CLASS_BYTES_MAX, COMPATIBLE_BYTES_MAX};
 
@@ -82,7 +83,7 @@ pub struct Boot {
     /// Which variables mean what.
     pub convention: Convention,
     /// Held while the environment is read and written, shared with `fw_setenv` and its like.
-    pub lock_file: Option<PathBuf>,
+    pub lock_file: PathBuf,
     /// How the running group is known.
     pub running: RunningSpec,
 }
@@ -90,8 +91,13 @@ pub struct Boot {
 /// The bootloader and the place of its environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bootloader {
-    /// U-Boot: one environment, or two copies of it (CONFIG_ENV_REDUNDANT).
-    UBoot(Vec<EnvironmentSpec>),
+    /// U-Boot.
+    UBoot {
+        /// One environment, or two copies of it (CONFIG_ENV_REDUNDANT), of one size.
+        copies: Vec<EnvironmentSpec>,
+        /// What the flag byte of two copies means.
+        flags: Scheme,
+    },
     /// GRUB 2: the environment block (`grubenv`), [`GRUBENV_BYTES`] long.
     Grub(EnvironmentSpec),
 }
@@ -100,7 +106,7 @@ impl Bootloader {
     /// Every place that holds a copy of the environment.
     pub fn environment(&self) -> &[EnvironmentSpec] {
         match self {
-            Bootloader::UBoot(copies) => copies,
+            Bootloader::UBoot { copies, .. } => copies,
             Bootloader::Grub(block) => std::slice::from_ref(block),
         }
     }
@@ -114,10 +120,19 @@ pub const GRUBENV_BYTES: u64 = 1024;
 pub struct EnvironmentSpec {
     /// The file or device.
     pub path: PathBuf,
-    /// Where it begins, in bytes.
-    pub offset: u64,
+    /// Where it begins, in bytes; negative: from the end of the file or device, as in fw_env.config.
+    pub offset: i64,
     /// How long it is, in bytes (U-Boot's CONFIG_ENV_SIZE).
     pub size: u64,
+}
+
+impl EnvironmentSpec {
+    /// Where it begins in a file or device of `bytes` bytes; `None` if it does not lie in it.
+    pub fn begin(&self, bytes: u64) -> Option<u64> {
+        let begin =
+            if self.offset < 0 { bytes.checked_add_signed(self.offset)? } else { self.offset.unsigned_abs() };
+        (begin.checked_add(self.size)? <= bytes).then_some(begin)
+    }
 }
 
 /// Which variables of the environment mean what; bootloader-glue holds the tables.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use mainstay_bootloader_glue::store::DEFAULT_LOCK;
 use mainstay_core::boot::Group;
 use mainstay_core::limits::{CLASS_BYTES_MAX, COMPATIBLE_BYTES_MAX};
 
@@ -13,6 +14,9 @@ const RUNNING_KEYS: [&str; 2] = ["mainstay.group", "rauc.slot"];
 
 /// The kernel command line keys that a board can name.
 const RUNNING_KEYS_MAX: usize = 4;
+
+/// Nothing else locks a GRUB environment block (grub-editenv takes no lock), so this one is our own.
+const GRUB_LOCK: &str = "/run/lock/mainstay-grubenv.lock";
 
 /// An environment is at least one sector and never beyond 16 MiB (the largest CONFIG_ENV_SIZE that makes sense is
 /// far below; a longer one is a size given in the wrong unit).
@@ -52,7 +56,11 @@ fn boot(mut table: Table<'_>, base: &Path) -> Result<Boot> {
     };
     let convention = [Convention::Mainstay, Convention::Rauc][convention];
     let bootloader = if kind == 0 { uboot(&mut table, base)? } else { grub(&mut table, base)? };
-    let lock_file = table.value("lock_file").map(|v| v.path(base)).transpose()?;
+    let lock_file = match (table.value("lock_file"), kind) {
+        (Some(value), _) => value.path(base)?,
+        (None, 0) => DEFAULT_LOCK.into(),
+        (None, _) => GRUB_LOCK.into(),
+    };
     let running = running(&mut table, base)?;
     table.finish()?;
     Ok(Boot { bootloader, convention, lock_file, running })
@@ -68,36 +76,39 @@ fn uboot(table: &mut Table<'_>, base: &Path) -> Result<Bootloader> {
     let copy = |value: Value<'_>| {
         let mut table = value.table()?;
         let path = table.need("path", "a path")?.path(base)?;
-        let offset = table.value("offset").map_or(Ok(0), |v| v.bytes())?;
+        let offset = table.value("offset").map_or(Ok(0), |v| v.offset())?;
         let size = table.need("size", "a number of bytes: CONFIG_ENV_SIZE")?;
         let bytes = size.bytes()?;
         if !ENVIRONMENT_BYTES.contains(&bytes) {
             return Err(size.wrong("512 bytes to 16 MiB: CONFIG_ENV_SIZE"));
         }
-        end_of(&size, offset, bytes)?;
         table.finish()?;
         Ok(EnvironmentSpec { path, offset, size: bytes })
     };
     let copies = copies.into_iter().map(copy).collect::<Result<Vec<_>>>()?;
-    if let [first, second] = copies.as_slice()
-        && check::copies_overlap(first, second)
-    {
-        return Err(value.error("expected two copies in places of their own, found that they overlap".into()));
+    let mut flags = Scheme::Incremental;
+    if let [first, second] = copies.as_slice() {
+        if first.size != second.size {
+            let what =
+                format!("expected two copies of one size, found {} and {} bytes", first.size, second.size);
+            return Err(value.error(what));
+        }
+        if check::copies_overlap(first, second) {
+            return Err(
+                value.error("expected two copies in places of their own, found that they overlap".into())
+            );
+        }
+        if let Some(value) = table.value("flags") {
+            flags = [Scheme::Incremental, Scheme::Boolean][one_of(&value, &["incremental", "boolean"])?];
+        }
     }
-    Ok(Bootloader::UBoot(copies))
+    Ok(Bootloader::UBoot { copies, flags })
 }
 
 fn grub(table: &mut Table<'_>, base: &Path) -> Result<Bootloader> {
     let mut table = table.need("environment", "a table { path } with the place of grubenv")?.table()?;
     let path = table.need("path", "a path")?.path(base)?;
-    let offset = match table.value("offset") {
-        Some(value) => {
-            let offset = value.bytes()?;
-            end_of(&value, offset, GRUBENV_BYTES)?;
-            offset
-        }
-        None => 0,
-    };
+    let offset = table.value("offset").map_or(Ok(0), |v| v.offset())?;
     table.finish()?;
     Ok(Bootloader::Grub(EnvironmentSpec { path, offset, size: GRUBENV_BYTES }))
 }

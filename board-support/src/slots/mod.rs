@@ -154,7 +154,11 @@ impl BoardSlots {
         for copy in &self.environment {
             let Ok(file) = File::open(&copy.path) else { continue };
             let Ok(identity) = medium::identity(&file, &copy.path) else { continue }; // MTD: no place for slots
-            if Extent::of(identity, copy.offset, copy.size).overlaps(extent) {
+            let Some(begin) = medium::length(&file, &copy.path).ok().and_then(|bytes| copy.begin(bytes))
+            else {
+                continue; // it does not lie there at all: boot control says so
+            };
+            if Extent::of(identity, begin, copy.size).overlaps(extent) {
                 return Err(fault!(
                     Refused,
                     "expected a place of its own, found the bootloader's environment in it ({})",
