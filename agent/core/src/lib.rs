@@ -52,6 +52,7 @@ pub mod policy;
 pub mod report;
 pub mod seam;
 pub mod topic;
+pub mod trial;
 pub mod trust;
 pub mod update;
 pub mod wire;
