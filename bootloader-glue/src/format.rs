@@ -164,10 +164,27 @@ impl Env {
         self.damaged
     }
 
-    /// The writes that put `vars` in the place of what it says, in their order. One; with [`Scheme::Boolean`] a
-    /// second of one byte, which marks the old copy obsolete: cut before it, both are active, and see `pair.rs`.
-    /// `front`: the names that a GRUB block holds first.
+    /// The writes that put `vars` in the place of what it says, in their order. `front`: the names that a GRUB block
+    /// holds first.
+    ///
+    /// One write, and seldom a second:
+    /// - The copy to be written is damaged, by a power cut in an earlier write: its first sector, the one with the
+    ///   CRC, is wiped first. Else a second cut could complete the *earlier* write: its first sector stands there
+    ///   already, and the new write may bring the sectors that it lacks before it replaces that one. (Found by
+    ///   tests/power_cut.rs. U-Boot and fw_setenv do not wipe.)
+    /// - [`Scheme::Boolean`]: one byte marks the old copy obsolete; cut before it, both are active, and copy 0, old or
+    ///   new, is in force.
     pub fn writes(&self, vars: &Vars, front: &[&str]) -> Result<Vec<Write>> {
+        let mut writes = self.writes_of_a_bootloader(vars, front)?;
+        if self.damaged == Some(1 - self.in_force.copy) {
+            let sector = self.format.copy_bytes().min(SECTOR_BYTES);
+            writes.insert(0, whole(1 - self.in_force.copy, vec![0; sector]));
+        }
+        Ok(writes)
+    }
+
+    /// The same, as `saveenv` and `save_env` do it.
+    pub(crate) fn writes_of_a_bootloader(&self, vars: &Vars, front: &[&str]) -> Result<Vec<Write>> {
         let old = self.in_force.copy;
         match self.format {
             Format::UbootSingle { bytes } => Ok(vec![whole(0, uboot::encode(vars, None, bytes)?)]),
@@ -183,6 +200,9 @@ impl Env {
         }
     }
 }
+
+/// What a medium writes whole or not at all.
+const SECTOR_BYTES: usize = 512;
 
 fn whole(copy: usize, bytes: Vec<u8>) -> Write {
     Write { copy, at: 0, bytes }

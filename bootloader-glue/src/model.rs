@@ -53,7 +53,7 @@ pub fn boot(
 
 fn save(format: &Format, env: Option<&Env>, vars: &Vars, front: &[&str]) -> Result<Vec<Write>> {
     match (env, format) {
-        (Some(env), _) => env.writes(vars, front),
+        (Some(env), _) => env.writes_of_a_bootloader(vars, front),
         (None, Format::UbootSingle { bytes }) => Ok(vec![whole(uboot::encode(vars, None, *bytes)?)]),
         (None, Format::UbootRedundant { bytes, .. }) => {
             Ok(vec![whole(uboot::encode(vars, Some(1), *bytes)?)])
@@ -91,10 +91,13 @@ mod tests {
         (boot.group, boot.writes.len(), after)
     }
 
+    /// Variables before, groups that cannot be loaded, what is booted, writes, variables after.
+    type Case = ([&'static str; 5], &'static [Group], Option<(Group, Why)>, usize, [&'static str; 5]);
+
     #[test]
     fn our_script_boots_what_the_state_says_and_counts_only_what_is_not_good() {
         #[rustfmt::skip]
-        let cases: &[([&str; 5], &[Group], Option<(Group, Why)>, usize, [&str; 5])] = &[
+        let cases: &[Case] = &[
             // order  A left good  B left good      dead       boots                    writes  after
             (["A B", "0", "1",    "0", "1"],        &[],       Some((A, Good)),         0,      ["A B", "0", "1", "0", "1"]),
             (["B A", "0", "1",    "3", "0"],        &[],       Some((B, Trial)),        1,      ["B A", "0", "1", "2", "0"]),

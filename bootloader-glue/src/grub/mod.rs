@@ -17,8 +17,8 @@
 //! sector of 512 bytes is written whole or not at all.** (Of the order of the block's two sectors nothing is
 //! assumed.) Two habits make that enough:
 //!
-//! - Our variables stand in the first sector: [`encode`] moves them to the front, which they reach at byte 95 and
-//!   leave about byte 170.
+//! - Our variables stand in the first sector: [`encode`] moves them to the front, which they reach at byte 94 and
+//!   leave at byte 165.
 //! - Their values keep their width: one digit, and an order of three characters (`A B`, or `A` and two spaces). So
 //!   a change of ours moves nothing behind it, the second sector stays the same, byte for byte, and the change is
 //!   one sector.
@@ -232,10 +232,10 @@ mod tests {
             let _ = decode(&body);
             let mut bytes = [SIGNATURE, &body].concat();
             bytes.resize(BLOCK_BYTES, b'#');
-            if let Ok(vars) = decode(&bytes) {
-                if let Ok(again) = encode(&vars, &[]) { // a NUL is read, and not written
-                    prop_assert_eq!(decode(&again).unwrap(), vars);
-                }
+            if let Ok(vars) = decode(&bytes)
+                && let Ok(again) = encode(&vars, &[]) // a NUL is read, and not written
+            {
+                prop_assert_eq!(decode(&again).unwrap(), vars);
             }
         }
 

@@ -15,6 +15,8 @@
 //! # What a power cut leaves behind
 //! Redundant: a write goes to the copy that is **not** in force. Cut anywhere inside, that copy has a bad CRC or
 //! is still what it was, and the copy in force stays in force: the old variables or the new ones, never a mixture.
+//! Assumed of the medium: the flags byte, which the CRC does not cover, is the old one or the new one.
+//! A copy that a cut has left damaged is wiped before it is written again; why stands at `Env::writes`.
 //!
 //! Single: the one copy is overwritten where it stands. Cut inside, its CRC is bad; U-Boot then starts with its
 //! compiled-in default environment and **every** saved variable is lost: boot order, MAC addresses, all of it. That
