@@ -1,8 +1,8 @@
 //! Slots on block devices: loop devices over files in the temporary folder. They need root and free loop devices; where
 //! these are missing, each test prints `not run`. Every device, mount and file is taken away again by `Drop`.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard};
@@ -32,29 +32,21 @@ struct Loop {
 static ALONE: Mutex<()> = Mutex::new(());
 
 impl Loop {
-    /// `None`, and a line that says why, where this machine does not let us.
+    /// Without the kernel's devices for the partitions. `None`, and a line that says why, where this machine does not
+    /// let us.
     fn new() -> Option<Loop> {
+        Loop::with(&[])
+    }
+
+    fn with(options: &[&str]) -> Option<Loop> {
         let alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
         let folder = tempfile::tempdir().unwrap();
         let image = folder.path().join("disk.img");
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&image).unwrap();
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&image);
+        let mut file = file.unwrap();
         file.set_len(16 * MIB).unwrap();
-        let mut gpt = gptman::GPT::new_from(&mut file, 512, [7; 16]).unwrap();
-        for (number, label, first, last) in [(1, "root-a", 2048, 10_239), (2, "root-b", 10_240, 18_431)] {
-            gpt[number] = gptman::GPTPartitionEntry {
-                partition_type_guid: [0xAF; 16],
-                unique_partition_guid: [number as u8; 16],
-                starting_lba: first,
-                ending_lba: last,
-                attribute_bits: 0,
-                partition_name: label.into(),
-            };
-        }
-        gpt.write_into(&mut file).unwrap();
-        gptman::GPT::write_protective_mbr_into(&mut file, 512).unwrap(); // the kernel wants one
-        drop(file);
-        let device = match run(Command::new("losetup").args(["--find", "--show", "--partscan"]).arg(&image)) {
+        write_table(&mut file, 10_240);
+        let device = match run(Command::new("losetup").args(["--find", "--show"]).args(options).arg(&image)) {
             Ok(device) => PathBuf::from(device.trim()),
             Err(why) => {
                 println!("not run: losetup: {why}");
@@ -66,7 +58,7 @@ impl Loop {
 
     /// The same with the kernel's devices for the partitions. A kernel that does not read GPT is told of them.
     fn with_partitions() -> Option<Loop> {
-        let bench = Loop::new()?;
+        let bench = Loop::with(&["--partscan"])?;
         for number in [1, 2] {
             let first = [2048, 10_240][number as usize - 1];
             if !bench.partition(number).exists()
@@ -81,6 +73,11 @@ impl Loop {
             }
         }
         Some(bench)
+    }
+
+    /// Moves root-b to `begin`, in the table only.
+    fn move_second_partition(&self, begin: u64) {
+        write_table(&mut OpenOptions::new().read(true).write(true).open(&self.device).unwrap(), begin / 512);
     }
 
     fn partition(&self, number: u32) -> PathBuf {
@@ -118,6 +115,24 @@ impl Loop {
         let part = |label| format!("device = {:?}\npartition = \"{label}\"", self.device);
         self.board(&part("root-a"), &part("root-b"))
     }
+}
+
+/// root-a and root-b, 4 MiB each, written by an implementation that is not ours.
+fn write_table(file: &mut File, second: u64) {
+    let mut gpt = gptman::GPT::new_from(file, 512, [7; 16]).unwrap();
+    for (number, label, first) in [(1, "root-a", 2048), (2, "root-b", second)] {
+        gpt[number] = gptman::GPTPartitionEntry {
+            partition_type_guid: [0xAF; 16],
+            unique_partition_guid: [number as u8; 16],
+            starting_lba: first,
+            ending_lba: first + 8191,
+            attribute_bits: 0,
+            partition_name: label.into(),
+        };
+    }
+    gpt.write_into(file).unwrap();
+    gptman::GPT::write_protective_mbr_into(file, 512).unwrap(); // the kernel wants one
+    file.sync_all().unwrap();
 }
 
 impl Drop for Loop {
@@ -252,4 +267,32 @@ fn a_device_that_another_program_holds_is_refused() {
     assert!(fault.what.contains("held by another program"), "{fault}");
     drop(holder);
     assert_eq!(slots.open(Group::B, "rootfs"), Ok(4 * MIB));
+}
+
+/// A read-back has to find what the medium has made of the bytes. Here the medium is the file under the loop device,
+/// and one byte in it changes after the sync: an answer from the page cache of the device would not show that.
+#[test]
+fn a_read_back_finds_what_the_medium_has_made_of_it() {
+    let Some(bench) = Loop::new() else { return };
+    let image = bench.folder.path().join("disk.img");
+    for (access, begin) in [(Access::Direct, 5 * MIB), (Access::Buffered, 5 * MIB + 512)] {
+        bench.move_second_partition(begin);
+        let mut slots = BoardSlots::new(&bench.by_label(), Group::A);
+        assert_eq!(slots.access(Group::B, "rootfs"), Ok(access));
+        for segment in 0..3 {
+            put(&mut slots, segment * SEGMENT_BYTES, &content(segment, SEGMENT_BYTES));
+        }
+        slots.sync(Group::B, "rootfs").unwrap();
+        let mut read = vec![0; SEGMENT_BYTES];
+        slots.read_back(Group::B, "rootfs", SEGMENT_BYTES as u64, &mut read).unwrap();
+        assert!(read == content(1, SEGMENT_BYTES), "{access:?}");
+
+        let changed = begin + SEGMENT_BYTES as u64 + 70_000;
+        let file = OpenOptions::new().write(true).open(&image).unwrap();
+        file.write_all_at(&[!content(1, SEGMENT_BYTES)[70_000]], changed).unwrap();
+        slots.read_back(Group::B, "rootfs", SEGMENT_BYTES as u64, &mut read).unwrap();
+        let expected = content(1, SEGMENT_BYTES);
+        let wrong: Vec<_> = (0..SEGMENT_BYTES).filter(|i| read[*i] != expected[*i]).collect();
+        assert_eq!(wrong, [70_000], "{access:?}: the byte that has changed on the medium");
+    }
 }

@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use mainstay_board_support::slots::{Access, Gpt};
 use mainstay_board_support::{Board, BoardSlots};
@@ -26,7 +27,8 @@ struct Bench {
 impl Bench {
     /// An image of `bytes` bytes, all of them 0xEE: what stands there before an update.
     fn new(bytes: u64) -> Bench {
-        let bench = Bench { folder: tempfile::tempdir().unwrap() };
+        // Under target/, which is on a disk more often than /tmp is.
+        let bench = Bench { folder: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap() };
         std::fs::write(bench.image(), vec![0xEE; bytes as usize]).unwrap();
         bench
     }
@@ -254,6 +256,64 @@ fn a_range_off_the_block_grid_is_written_through_the_page_cache_and_comes_out_th
         assert!(read == content(segment, SEGMENT_BYTES), "segment {segment}");
     }
     assert_eq!((bench.byte(1061 * 512 - 1), bench.byte(5157 * 512)), (0xEE, 0xEE));
+}
+
+/// A gateway has little memory, and the running system needs what it has: an update may not fill the page cache.
+#[test]
+fn writing_and_reading_a_slot_leaves_next_to_nothing_in_the_page_cache() {
+    const SLOT: u64 = 32 * MIB;
+    #[rustfmt::skip]
+    let cases = [
+        // root-b begins at sector   access              resident at most, in bytes
+        (67_584,                     Access::Direct,     64 * 1024),
+        (67_585,                     Access::Buffered,   64 * 1024),
+    ];
+    for (first, access, resident_max) in cases {
+        let bench = Bench::new(0);
+        let on = nix::sys::statfs::statfs(bench.folder.path()).unwrap().filesystem_type();
+        if on == nix::sys::statfs::TMPFS_MAGIC {
+            println!("not run: {} has no medium, it is a tmpfs", bench.folder.path().display());
+            return;
+        }
+        OpenOptions::new().write(true).open(bench.image()).unwrap().set_len(2 * SLOT + 4 * MIB).unwrap();
+        partition(
+            &bench.image(),
+            &[("root-a", 1, 2048, 67_583), ("root-b", 2, first, first + SLOT / 512 - 1)],
+        );
+        let mut slots = bench.slots("partition = 1", "partition = 2");
+        assert_eq!(slots.open(Group::B, "rootfs"), Ok(SLOT));
+        assert_eq!(slots.access(Group::B, "rootfs"), Ok(access));
+        let segment = content(0, SEGMENT_BYTES);
+        let mut most = 0;
+        for at in (0..SLOT).step_by(SEGMENT_BYTES) {
+            put(&mut slots, Group::B, at, &segment).unwrap();
+            let Some(resident) = resident(&bench.image()) else { return };
+            most = most.max(resident);
+        }
+        assert!(most <= 5 * MIB, "{access:?}: {most} bytes in the page cache while writing");
+        slots.sync(Group::B, "rootfs").unwrap();
+        let mut read = vec![0; SEGMENT_BYTES];
+        for at in (0..SLOT).step_by(SEGMENT_BYTES) {
+            slots.read_back(Group::B, "rootfs", at, &mut read).unwrap();
+            assert!(read == segment);
+        }
+        let left = resident(&bench.image()).unwrap();
+        println!("{access:?}: {most} bytes in the page cache at most, {left} at the end");
+        assert!(left <= resident_max, "{access:?}: {left} bytes left in the page cache");
+    }
+}
+
+/// How many bytes of a file the page cache holds, by util-linux's fincore.
+fn resident(path: &Path) -> Option<u64> {
+    let fincore =
+        Command::new("fincore").args(["--bytes", "--noheadings", "--output", "RES"]).arg(path).output();
+    match fincore {
+        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).trim().parse().ok(),
+        _ => {
+            println!("not run: fincore is missing");
+            None
+        }
+    }
 }
 
 /// Writes a partition table with gptman, an implementation that is not ours: label, number, first and last sector.
