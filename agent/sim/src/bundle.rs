@@ -1,0 +1,135 @@
+//! Packs, signs and serves bundles: the operator's side, in a few lines, through core's own author API.
+
+use crate::disk::SLOTS;
+use crate::image::Image;
+use ed25519_dalek::SigningKey;
+use mainstay_core::bundle::author::{self, RunBuilder};
+use mainstay_core::bundle::{Artifact, Encoding, Manifest, Route, RouteKind, TrialPolicy};
+use mainstay_core::digest::Digest;
+use mainstay_core::fault;
+use mainstay_core::limits::{RUN_SEGMENTS_MAX, SEGMENT_BYTES};
+use mainstay_core::seam::{Inflate, Result};
+use mainstay_core::trust::{MessageKind, RoleMembers, TrustRoot, seal};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// The hardware of the simulated gateway.
+pub const COMPATIBLE: &str = "sim-gateway-1";
+
+/// A bundle as it lies on a broker.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// What is in it.
+    pub image: Image,
+    /// The signed manifest.
+    pub envelope: Rc<Vec<u8>>,
+    /// Its name.
+    pub name: Digest,
+    /// Tables, pages and pieces by name.
+    pub objects: Rc<BTreeMap<Digest, Vec<u8>>>,
+}
+
+/// Whoever holds the key that signs everything here.
+pub struct Operator {
+    key: SigningKey,
+}
+
+impl Default for Operator {
+    fn default() -> Self {
+        Operator { key: SigningKey::from_bytes(&[7; 32]) }
+    }
+}
+
+impl Operator {
+    /// The root under which the operator's signatures are valid.
+    pub fn trust(&self) -> TrustRoot {
+        let one = RoleMembers { threshold: 1, members: 1 };
+        TrustRoot {
+            fleet: "sim".try_into().expect("short"),
+            version: 1,
+            keys: [self.key.verifying_key().to_bytes()].into_iter().collect(),
+            roles: [one; 4],
+        }
+    }
+
+    /// Packs an image and signs it.
+    pub fn publish(&self, image: &Image, tries: u8) -> Result<Published> {
+        let mut objects = BTreeMap::new();
+        let mut artifacts = heapless::Vec::new();
+        for (class, _) in SLOTS {
+            let _ = artifacts.push(pack(class, image.content(class), &mut objects)?); // two of eight
+        }
+        let manifest = Manifest {
+            compatible: COMPATIBLE.try_into().expect("short"),
+            version: image.version.to_string().as_str().try_into().expect("short"),
+            security_version: image.security_version,
+            artifacts,
+            trial: TrialPolicy { tries, ..TrialPolicy::default() },
+            not_before: None,
+            expires: None,
+            provenance: Default::default(),
+            meta: Default::default(),
+        };
+        let envelope = seal(MessageKind::Manifest, &manifest.encode()?, &[&self.key])?;
+        let name = Digest::of(&envelope);
+        Ok(Published { image: image.clone(), envelope: Rc::new(envelope), name, objects: Rc::new(objects) })
+    }
+}
+
+/// Cuts content into segments, encodes each as short as it gets, and files the objects under their names.
+pub fn pack(class: &str, content: &[u8], objects: &mut BTreeMap<Digest, Vec<u8>>) -> Result<Artifact> {
+    let mut file = |bytes: Vec<u8>| {
+        let name = Digest::of(&bytes);
+        objects.insert(name, bytes);
+        name
+    };
+    let (mut segment_pages, mut route_pages, mut route_bytes) = (Vec::new(), Vec::new(), 0);
+    for (run, segments) in content.chunks(RUN_SEGMENTS_MAX * SEGMENT_BYTES).enumerate() {
+        let mut builder = RunBuilder::new();
+        for segment in segments.chunks(SEGMENT_BYTES) {
+            let (encoding, encoded) = encode(segment)?;
+            builder.push(Digest::of(segment), encoding, &encoded)?;
+        }
+        let run = builder.finish((run * RUN_SEGMENTS_MAX) as u32);
+        segment_pages.push(file(run.segment_page));
+        route_pages.push(file(run.route_page));
+        route_bytes += run.pieces.iter().map(|p| p.len() as u64).sum::<u64>();
+        run.pieces.into_iter().for_each(|piece| {
+            file(piece);
+        });
+    }
+    let full = Route { kind: RouteKind::Full, table: file(author::table(&route_pages)), bytes: route_bytes };
+    Ok(Artifact {
+        class: class.try_into().map_err(|_| fault!(Refused, "class {class}: too long"))?,
+        size: content.len() as u64,
+        digest: Digest::of(content),
+        segments: file(author::table(&segment_pages)),
+        routes: [full].into_iter().collect(),
+    })
+}
+
+fn encode(segment: &[u8]) -> Result<(Encoding, Vec<u8>)> {
+    if segment.iter().all(|b| *b == 0) {
+        return Ok((Encoding::Zero, Vec::new()));
+    }
+    let mut frame = Vec::with_capacity(zstd_safe::compress_bound(segment.len()));
+    zstd_safe::compress(&mut frame, segment, 3).map_err(|code| zstd_fault("compress", code))?;
+    if frame.len() < segment.len() {
+        Ok((Encoding::Zstd, frame))
+    } else {
+        Ok((Encoding::Raw, segment.to_vec()))
+    }
+}
+
+/// Real zstd.
+pub struct Zstd;
+
+impl Inflate for Zstd {
+    fn inflate(&mut self, frame: &[u8], out: &mut [u8]) -> Result<usize> {
+        zstd_safe::decompress(out, frame).map_err(|code| zstd_fault("unpack", code))
+    }
+}
+
+fn zstd_fault(what: &str, code: usize) -> fault::Fault {
+    fault!(Corrupt, "zstd: cannot {what}: {}", zstd_safe::get_error_name(code))
+}

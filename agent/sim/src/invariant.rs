@@ -1,0 +1,200 @@
+//! What must hold after every effect, whatever the schedule. One function each; the first that does not hold ends
+//! the life with its name.
+//!
+//! They look at the media, as the next boot would find them, and never at the agent's memory. What they remember of
+//! the past stands in [`Watch`].
+
+use crate::image::Behaviour;
+use crate::power::{Down, down};
+use crate::world::World;
+use mainstay_core::boot::Group;
+use mainstay_core::seam::StateFile;
+use mainstay_core::update::{Outcome, OutcomeKind, Phase, Record};
+
+/// What is being asked of the bootloader: the change that the next write of the environment makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Bootable no more.
+    Off(Group),
+    /// Tried that many times.
+    Trial(Group, u8),
+    /// Good.
+    Good(Group),
+}
+
+/// What the invariants remember.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    /// What is being asked of the bootloader now.
+    pub asked: Option<Asked>,
+    /// Is this group's content marked good, after its checks passed (or by the factory)?
+    pub approved: [bool; 2],
+    /// The group whose checks have all passed in this boot.
+    pub passed_in_this_boot: Option<Group>,
+    /// A medium has failed for good: what it held is no way up any more.
+    pub rotten: bool,
+    floor: u32,
+    trial: [Trial; 2],
+    settled: Option<(u32, OutcomeKind)>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Trial {
+    tries: u32,
+    boots: u32,
+}
+
+impl Watch {
+    /// Of a gateway from the factory.
+    pub fn new(floor: u32, second: bool) -> Self {
+        Watch {
+            asked: None,
+            approved: [true, second],
+            passed_in_this_boot: None,
+            rotten: false,
+            floor,
+            trial: [Trial::default(); 2],
+            settled: None,
+        }
+    }
+
+    /// Nothing runs any more.
+    pub fn session_ends(&mut self) {
+        self.asked = None;
+        self.passed_in_this_boot = None;
+    }
+}
+
+/// All of them.
+pub fn all(world: &mut World) {
+    let holds = invariant_the_environment_is_always_readable(world)
+        .and_then(|()| invariant_the_record_is_always_readable_and_the_floor_never_falls(world))
+        .and_then(|()| invariant_nothing_unverified_is_bootable(world))
+        .and_then(|()| invariant_a_committed_group_at_or_above_the_floor_always_comes_up(world))
+        .and_then(|()| invariant_committed_implies_that_the_checks_passed(world));
+    if let Err(broken) = holds {
+        down(Down::Violation(broken));
+    }
+}
+
+/// The copies change: keeps count of what is good, and of what is tried. Called with the variables as they were.
+pub fn environment_changed(world: &mut World) {
+    let Some(asked) = world.watch.asked else { return };
+    match asked {
+        Asked::Off(group) => world.watch.approved[group as usize] = false,
+        Asked::Trial(group, tries) => {
+            world.watch.approved[group as usize] = false;
+            let tries = u32::from(tries.min(world.convention().tries_max()));
+            world.watch.trial[group as usize] = Trial { tries, boots: 0 };
+        }
+        Asked::Good(group) => {
+            invariant_only_what_passed_in_this_boot_is_marked_good(world, group);
+            world.watch.approved[group as usize] = true;
+        }
+    }
+}
+
+/// A group is booted.
+pub fn booted(world: &mut World, group: Group) {
+    if world.image(group).is_none() && !world.watch.rotten {
+        down(Down::Violation(format!("nothing unverified becomes bootable: {group} is booted, and is torn")));
+    }
+    if !world.watch.approved[group as usize] {
+        let trial = &mut world.watch.trial[group as usize];
+        trial.boots += 1;
+        invariant_tries_are_bounded(world, group);
+    }
+}
+
+fn invariant_only_what_passed_in_this_boot_is_marked_good(world: &World, group: Group) {
+    let watch = &world.watch;
+    if !watch.approved[group as usize] && watch.passed_in_this_boot != Some(group) {
+        down(Down::Violation(format!("committed implies passed: {group} is marked good without a verdict in this boot")));
+    }
+}
+
+/// RAUC's own scripts give every group new attempts once all are used up, which takes a power cut for each of the
+/// running group's attempts: on GRUB, one.
+fn invariant_tries_are_bounded(world: &World, group: Group) {
+    let Trial { tries, boots } = world.watch.trial[group as usize];
+    let slack = if world.convention().name() == "rauc" { tries } else { 0 };
+    if boots > tries + slack {
+        down(Down::Violation(format!("tries are bounded: {group} is booted {boots} times with {tries} tries")));
+    }
+}
+
+fn invariant_the_environment_is_always_readable(world: &World) -> Result<(), String> {
+    world.boot_state().map(|_| ()).map_err(|fault| format!("the environment is always readable: {fault}"))
+}
+
+fn invariant_the_record_is_always_readable_and_the_floor_never_falls(world: &mut World) -> Result<(), String> {
+    let Some(record) = record(world)? else { return Ok(()) };
+    if record.floor < world.watch.floor {
+        return Err(format!("the floor never falls: from {} to {}", world.watch.floor, record.floor));
+    }
+    world.watch.floor = record.floor;
+    Ok(())
+}
+
+/// A bootable group holds, whole and durable, an image that somebody signed.
+fn invariant_nothing_unverified_is_bootable(world: &World) -> Result<(), String> {
+    let Ok(boot) = world.boot_state() else { return Ok(()) };
+    for group in Group::BOTH {
+        if boot.group(group).bootable() && world.image(group).is_none() && !world.watch.rotten {
+            return Err(format!("nothing unverified becomes bootable: {group} is {:?}, and torn", boot.group(group)));
+        }
+    }
+    Ok(())
+}
+
+/// If every image that is on trial dies on the way up, how many boots does it take until a group comes up that is
+/// committed and at or above the floor? Played with the bootloader itself, on a copy of its environment.
+fn invariant_a_committed_group_at_or_above_the_floor_always_comes_up(world: &World) -> Result<(), String> {
+    let mut env = world.env.clone();
+    let mut last = None;
+    for _ in 0..BOOTS_TO_COME_UP {
+        let boot = world.boot(&env).map_err(|fault| format!("the bootloader cannot go on: {fault}"))?;
+        boot.writes.iter().for_each(|write| write.apply(&mut env));
+        last = boot.group;
+        let Some((group, _)) = boot.group else { continue };
+        let fit = |floor| {
+            world.image(group).is_some_and(|i| i.security_version >= floor && i.behaviour == Behaviour::Healthy)
+        };
+        let floor = if world.watch.rotten { 0 } else { world.watch.floor };
+        if world.watch.approved[group as usize] && fit(floor) {
+            return Ok(());
+        }
+    }
+    Err(format!(
+        "a committed group at or above the floor ({}) is always bootable: none comes up in {BOOTS_TO_COME_UP} boots, \
+         the last is {last:?}, {:?}",
+        world.watch.floor,
+        world.boot_state()
+    ))
+}
+
+fn invariant_committed_implies_that_the_checks_passed(world: &mut World) -> Result<(), String> {
+    let Some(record) = record(world)? else { return Ok(()) };
+    let Phase::Settled(d, Outcome { kind, .. }) = record.phase else { return Ok(()) };
+    if world.watch.settled == Some((d.attempt, kind)) {
+        return Ok(());
+    }
+    world.watch.settled = Some((d.attempt, kind));
+    if kind == OutcomeKind::Committed && !world.watch.approved[d.target as usize] {
+        return Err(format!("committed implies passed: {} is committed and not marked good", d.target));
+    }
+    Ok(())
+}
+
+/// The record, as it stands on the medium.
+pub fn record(world: &World) -> Result<Option<Record>, String> {
+    match world.state.load(StateFile::Journal) {
+        Ok(None) => Ok(None),
+        Ok(Some(bytes)) => Record::decode(bytes).map(Some).map_err(|fault| format!("the record is readable: {fault}")),
+        Err(()) if world.watch.rotten => Ok(None),
+        Err(()) => Err("the record is always readable: both copies are damaged".into()),
+    }
+}
+
+/// Nine tries of a dead trial, nine of a group that RAUC's script has given new attempts, and some.
+const BOOTS_TO_COME_UP: usize = 24;
