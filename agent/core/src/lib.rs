@@ -45,6 +45,7 @@ extern crate std;
 
 pub mod boot;
 pub mod bundle;
+pub mod copies;
 pub mod digest;
 pub mod fault;
 pub mod limits;
