@@ -11,24 +11,73 @@ pub const BODY_VERSION: u8 = 1;
 
 /// Reads a body: version byte 1, then postcard that is used up to its last byte.
 pub fn decode_body<'a, T: Deserialize<'a>>(what: &str, body: &'a [u8]) -> Result<T> {
-    match body {
-        [BODY_VERSION, rest @ ..] => match postcard::take_from_bytes(rest) {
-            Ok((value, [])) => Ok(value),
-            Ok((_, left)) => Err(fault!(Corrupt, "{what}: {} bytes too many at its end", left.len())),
+    let mut reader = BodyReader::open(what, body)?;
+    let value = reader.field("body")?;
+    reader.close()?;
+    Ok(value)
+}
+
+/// Reads a body field by field: for what is large (each field is named where it is wrong, and only one of them is on the
+/// stack at a time; the derived reader holds three copies of everything so far).
+pub struct BodyReader<'a, 'w> {
+    what: &'w str,
+    bytes: usize,
+    rest: postcard::Deserializer<'a, postcard::de_flavors::Slice<'a>>,
+}
+
+impl<'a, 'w> BodyReader<'a, 'w> {
+    /// Reads the version byte.
+    pub fn open(what: &'w str, body: &'a [u8]) -> Result<Self> {
+        match body {
+            [BODY_VERSION, rest @ ..] => {
+                Ok(BodyReader { what, bytes: body.len(), rest: postcard::Deserializer::from_bytes(rest) })
+            }
+            [found, ..] => Err(fault!(
+                Unsupported,
+                "{what}: expected version {BODY_VERSION}, found {found}; this agent is too old for it"
+            )),
+            [] => Err(fault!(Corrupt, "{what}: empty")),
+        }
+    }
+
+    /// The next field.
+    pub fn field<T: Deserialize<'a>>(&mut self, name: &str) -> Result<T> {
+        T::deserialize(&mut self.rest).map_err(|e| match e {
             // What serde has to say is lost on the way through postcard, and here it is one thing only: heapless
             // refuses a text or a list beyond its bound, an enum a number that it does not have.
-            Err(postcard::Error::SerdeDeCustom) => Err(fault!(
+            postcard::Error::SerdeDeCustom => fault!(
                 Corrupt,
-                "{what}: {} bytes, with a text or list beyond its bound, or a number that means nothing to this agent",
-                body.len()
-            )),
-            Err(e) => Err(fault!(Corrupt, "{what}: {} bytes, but: {e}", body.len())),
-        },
-        [found, ..] => Err(fault!(
-            Unsupported,
-            "{what}: expected version {BODY_VERSION}, found {found}; this agent is too old for it"
-        )),
-        [] => Err(fault!(Corrupt, "{what}: empty")),
+                "{}: {name}: a text or list beyond its bound, or a number that means nothing to this agent",
+                self.what
+            ),
+            e => fault!(Corrupt, "{} of {} bytes: {name}: {e}", self.what, self.bytes),
+        })
+    }
+
+    /// The next field, a list, into `out`.
+    pub fn list<T: Deserialize<'a>, const N: usize>(
+        &mut self,
+        name: &str,
+        out: &mut heapless::Vec<T, N>,
+    ) -> Result<()> {
+        let count: u32 = self.field(name)?;
+        if count as usize > N {
+            return Err(fault!(Corrupt, "{}: {name}: expected at most {N}, found {count}", self.what));
+        }
+        out.clear();
+        for _ in 0..count {
+            let _ = out.push(self.field(name)?); // there is room for N
+        }
+        Ok(())
+    }
+
+    /// There must be nothing left.
+    pub fn close(self) -> Result<()> {
+        match self.rest.finalize() {
+            Ok([]) => Ok(()),
+            Ok(left) => Err(fault!(Corrupt, "{}: {} bytes too many at its end", self.what, left.len())),
+            Err(e) => Err(fault!(Corrupt, "{}: {e}", self.what)),
+        }
     }
 }
 
@@ -186,10 +235,10 @@ mod tests {
             (&[],                    "pair: empty"),
             (&[0, 1, 1],             "expected version 1, found 0"),
             (&[2, 1, 1],             "expected version 1, found 2; this agent is too old"),
-            (&[1],                   "pair: 1 bytes, but: Hit the end of buffer"),
-            (&[1, 0xac, 0x02],       "pair: 3 bytes, but: Hit the end of buffer"),
+            (&[1],                   "pair of 1 bytes: body: Hit the end of buffer"),
+            (&[1, 0xac, 0x02],       "pair of 3 bytes: body: Hit the end of buffer"),
             (&[1, 0xac, 0x02, 7, 0], "pair: 1 bytes too many at its end"),
-            (&[1, 0xff, 0xff, 0x7f], "pair: 4 bytes, but: Found a varint that didn't terminate"),
+            (&[1, 0xff, 0xff, 0x7f], "pair of 4 bytes: body: Found a varint that didn't"),
         ];
         for (body, words) in cases {
             let fault = decode_body::<(u16, u8)>("pair", body).unwrap_err();

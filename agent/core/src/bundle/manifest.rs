@@ -6,12 +6,12 @@ use crate::fault;
 use crate::limits::*;
 use crate::seam::Result;
 use crate::trust::{Envelope, MessageKind, Role, TrustRoot};
-use crate::wire::{check_name, check_text, decode_body};
+use crate::wire::{BodyReader, check_name, check_text};
 use heapless::{String, Vec};
 use serde::{Deserialize, Serialize};
 
-/// The signed description of a bundle.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The signed description of a bundle. Its fields are written as they stand here; [`Manifest::decode`] reads them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Manifest {
     /// The hardware that this is for: must equal the board's.
     pub compatible: String<COMPATIBLE_BYTES_MAX>,
@@ -72,7 +72,7 @@ pub enum RouteKind {
 }
 
 /// How a bundle is tried.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TrialPolicy {
     /// How many times the bootloader tries it, 1..=TRIES_MAX.
     pub tries: u8,
@@ -104,7 +104,27 @@ pub struct Provenance {
 impl Manifest {
     /// Reads and checks a body: version byte 1, then postcard.
     pub fn decode(body: &[u8]) -> Result<Self> {
-        let manifest: Manifest = decode_body("manifest", body)?;
+        let mut reader = BodyReader::open("manifest", body)?;
+        let mut manifest = Manifest {
+            compatible: reader.field("compatible")?,
+            version: reader.field("version")?,
+            security_version: reader.field("security version")?,
+            artifacts: Vec::new(),
+            trial: TrialPolicy::default(),
+            not_before: None,
+            expires: None,
+            provenance: Provenance::default(),
+            meta: Vec::new(),
+        };
+        reader.list("artifacts", &mut manifest.artifacts)?;
+        manifest.trial.tries = reader.field("tries")?;
+        manifest.trial.deadline_s = reader.field("deadline")?;
+        reader.list("required checks", &mut manifest.trial.required)?;
+        manifest.not_before = reader.field("not before")?;
+        manifest.expires = reader.field("expires")?;
+        manifest.provenance = reader.field("provenance")?;
+        reader.list("meta", &mut manifest.meta)?;
+        reader.close()?;
         manifest.check()?;
         Ok(manifest)
     }
