@@ -98,6 +98,13 @@ impl BootState {
         }
     }
 
+    /// If nothing else can be booted, does this group come up? Where every boot is counted (`good` is not said), a
+    /// bootloader gives a group in its order new tries once all are used up.
+    pub const fn leaves_a_way_up(&self, group: Group) -> bool {
+        let state = self.group(group);
+        state.bootable() || (state.priority > 0 && state.good.is_none())
+    }
+
     /// Which group the bootloader boots next: the bootable one of highest priority, A where they are equal.
     pub fn select(&self) -> Option<Group> {
         match (self.a.bootable(), self.b.bootable()) {

@@ -6,7 +6,7 @@
 
 use super::install::{Installer, Reuse, WORKSPACE_BYTES, read_back};
 use super::record::{Deployment, Outcome, OutcomeKind, Phase, Record, Report};
-use super::recover::{Facts, recover};
+use super::recover::{Facts, confirms, recover};
 use super::step::{Action, Event, Step, step};
 use crate::boot::{BootState, Group};
 use crate::bundle::VerifiedManifest;
@@ -74,6 +74,7 @@ pub struct Driver {
     action: Action,
     retries: u8,
     lost: bool,
+    looked: bool,
 }
 
 impl Driver {
@@ -95,7 +96,7 @@ impl Driver {
             }
             Err(fault) => return Err(fault), // an unreadable medium, or a record of a newer agent: touch nothing
         };
-        let mut driver = Driver { record, settings, action: Action::Look, retries: 0, lost };
+        let mut driver = Driver { record, settings, action: Action::Look, retries: 0, lost, looked: false };
         if driver.record.floor < settings.image_floor {
             driver.persist(Record { floor: settings.image_floor, ..driver.record.clone() }, parts)?;
         }
@@ -134,6 +135,9 @@ impl Driver {
         if !self.accepts_offers() {
             return Err(fault!(Busy, "busy: {}", self.action.name()));
         }
+        if deployment.target == self.settings.running {
+            return Err(fault!(Refused, "offer: the target {} is the group that runs", deployment.target));
+        }
         parts.state.persist(StateFile::Manifest, envelope)?;
         self.feed(Event::Offered(deployment), parts)
     }
@@ -169,15 +173,18 @@ impl Driver {
         self.persist(record, parts)
     }
 
-    /// Goes on until there is nothing to do now.
+    /// Goes on until there is nothing to do now. An error is the state store's: the step that could not be made durable
+    /// has not been taken, and the next turn takes it again; no action has begun that is not on record.
     pub fn turn(&mut self, parts: &mut Parts<'_>) -> Result<Rest> {
         loop {
             let pause = match self.action {
                 Action::Rest => return Ok(Rest::Idle),
                 Action::Look => {
-                    let boot = self.noted(Action::Look, parts, |parts| parts.boot.state()).ok();
-                    let step = recover(&self.record, Facts { running: self.settings.running, boot });
-                    self.take(step, parts)?
+                    let Some(facts) = self.look(parts) else { return Ok(Rest::Paused) };
+                    let step = recover(&self.record, facts);
+                    let pause = self.take(step, parts)?;
+                    self.looked |= facts.boot.is_some();
+                    pause
                 }
                 action => {
                     let Some(event) = self.act(action, parts) else { return Ok(Rest::Paused) };
@@ -194,6 +201,25 @@ impl Driver {
         }
     }
 
+    /// Reads the boot state, and vouches for the running group where every boot is counted. `None`: that failed, and
+    /// is to be tried again later; after some times it goes on all the same, for a deployment has its own way to fail.
+    fn look(&mut self, parts: &mut Parts<'_>) -> Option<Facts> {
+        let running = self.settings.running;
+        let boot = self.noted(Action::Look, parts, |parts| parts.boot.state()).ok();
+        let facts = Facts { running, boot, first: !self.looked, lost: self.lost && !self.looked };
+        let confirmed = !confirms(&self.record, facts)
+            || self.noted(Action::Look, parts, |parts| parts.boot.mark_good(running)).is_ok();
+        if boot.is_some() && confirmed {
+            self.retries = 0;
+            return Some(facts);
+        }
+        self.retries = self.retries.saturating_add(1);
+        (self.retries >= RETRIES_MAX).then(|| {
+            self.retries = 0;
+            facts
+        })
+    }
+
     /// Performs an action. `None`: it failed and is to be tried again later.
     fn act(&mut self, action: Action, parts: &mut Parts<'_>) -> Option<Event> {
         let deployment = self.record.phase.deployment().cloned()?;
@@ -203,7 +229,10 @@ impl Driver {
             Action::Rest | Action::Look => return None,
             Action::AskToDownload => return Some(asked(parts.gate.may_download(&deployment), parts)),
             Action::AskToReboot => return Some(asked(parts.gate.may_reboot(&deployment), parts)),
-            Action::Withdraw => self.noted(action, parts, |parts| withdraw(target, parts)).map(done),
+            Action::Withdraw => {
+                let running = self.settings.running;
+                self.noted(action, parts, |parts| withdraw(target, running, parts)).map(done)
+            }
             Action::Stream => match self.noted(action, parts, |parts| self.stream(&deployment, parts)) {
                 Err(fault)
                     if matches!(
@@ -230,6 +259,8 @@ impl Driver {
             Action::RunTrial => match self.noted(action, parts, |parts| parts.trial.run(&deployment)) {
                 Ok(Verdict::Healthy) => Ok(Event::Healthy),
                 Ok(Verdict::Unhealthy(why)) => Ok(Event::Unhealthy(why)),
+                // Somebody wants to be heard (a rollback, a shutdown): that is no verdict.
+                Err(fault) if fault.kind == FaultKind::Cancelled => return None,
                 Err(fault) => return Some(Event::Failed(clip(fault))),
             },
             // A write that failed may stand all the same; what is read decides.
@@ -247,7 +278,12 @@ impl Driver {
                     LateFallback::Prevent => parts.boot.mark_bad(target.other()),
                 })
                 .map(done),
-            Action::MarkBad => self.noted(action, parts, |parts| parts.boot.mark_bad(target)).map(done),
+            Action::MarkBad => self.noted(action, parts, |parts| {
+                if target == self.settings.running && !parts.boot.state()?.leaves_a_way_up(target.other()) {
+                    return Ok(Event::NoWayBack);
+                }
+                parts.boot.mark_bad(target).map(done)
+            }),
         };
         match result {
             Ok(event) => {
@@ -293,6 +329,9 @@ impl Driver {
         if let Some(record) = step.record {
             self.persist(record, parts)?;
         }
+        if self.action != step.action {
+            self.retries = 0;
+        }
         self.action = step.action;
         Ok(step.pause)
     }
@@ -302,7 +341,7 @@ impl Driver {
         parts.state.persist(StateFile::Journal, record.encode(&mut bytes)?)?;
         let before = core::mem::replace(&mut self.record, record);
         let phase = &self.record.phase;
-        if before.phase.name() != phase.name() {
+        if before.phase != *phase {
             parts.observer.note(Note::Phase { phase: phase.name(), deployment: phase.deployment() });
             if let Phase::Settled(deployment, outcome) = phase {
                 parts.observer.note(Note::Settled { deployment, outcome });
@@ -321,8 +360,17 @@ impl Driver {
     }
 }
 
-/// Withdraws, and looks whether it took: no byte of a bootable group is ever written.
-fn withdraw(target: Group, parts: &mut Parts<'_>) -> Result<()> {
+/// Withdraws, and looks whether it took: no byte of a bootable group is ever written. Before that, looks whether the
+/// bootloader holds the running group for good: else the target is the only way up, and stays as it is.
+fn withdraw(target: Group, running: Group, parts: &mut Parts<'_>) -> Result<()> {
+    let boot: BootState = parts.boot.state()?;
+    let ours = boot.group(running);
+    if target == running || ours.good == Some(false) || !boot.leaves_a_way_up(running) {
+        return Err(fault!(
+            Refused,
+            "boot state: expected the running group {running} to be good before {target} is withdrawn, found {ours:?}"
+        ));
+    }
     parts.boot.withdraw(target)?;
     let boot: BootState = parts.boot.state()?;
     if boot.group(target).bootable() {

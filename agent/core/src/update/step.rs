@@ -78,6 +78,8 @@ pub enum Event {
     Done,
     /// The action failed, and its retries are used up.
     Failed(heapless::String<{ crate::limits::DETAIL_BYTES_MAX }>),
+    /// The other group cannot be booted, so this one is not given up.
+    NoWayBack,
     /// Every required check passed in this boot.
     Healthy,
     /// A required check did not.
@@ -127,20 +129,20 @@ pub fn step(record: &Record, doing: Action, event: Event, running: Group) -> Opt
         (Phase::Installed(_), AskToReboot, Event::NotYet) => later(AskToReboot),
         (Phase::Installed(d), _, Event::Stopped(outcome)) => settle(d, outcome),
 
-        (Phase::Trial(_), Arm, Event::Done) => act(Reboot),
+        (Phase::Trial(_), Arm, Event::Done) => Some(Step::once_more(record, Reboot)),
         // Whether the environment took the arming is not known: mark bad makes sure, or says that it cannot.
-        (Phase::Trial(d), Arm, Event::Failed(why)) => next(Phase::RollingBack(d, failed(why)), MarkBad),
+        (Phase::Trial(d), Arm, Event::Failed(why)) => Some(Step::rolling_back(record, d, failed(why))),
         (Phase::Trial(_), Reboot, Event::Done | Event::NotYet | Event::Failed(_)) => later(Reboot),
         (Phase::Trial(d), RunTrial, Event::Healthy) => next(Phase::Committing(d), MarkGood),
         (Phase::Trial(d), RunTrial, Event::Unhealthy(why) | Event::Failed(why))
         | (Phase::Trial(d), _, Event::RollBack(why)) => {
-            next(Phase::RollingBack(d, Outcome { kind: OutcomeKind::RolledBack, detail: why }), MarkBad)
+            Some(Step::rolling_back(record, d, Outcome { kind: OutcomeKind::RolledBack, detail: why }))
         }
 
         // Until mark good stands, going back is open; the driver has looked and it does not stand.
         (Phase::Committing(_), MarkGood, Event::Done) => act(LowerOther),
         (Phase::Committing(d), MarkGood, Event::Failed(why)) => {
-            next(Phase::RollingBack(d, Outcome { kind: OutcomeKind::RolledBack, detail: why }), MarkBad)
+            Some(Step::rolling_back(record, d, Outcome { kind: OutcomeKind::RolledBack, detail: why }))
         }
         // From here on there is no way back, so what fails is tried again.
         (Phase::Committing(d), LowerOther, Event::Done) => Some(Step::committed(record, d)),
@@ -151,6 +153,9 @@ pub fn step(record: &Record, doing: Action, event: Event, running: Group) -> Opt
         // The bootloader cannot be told; its own count of tries still brings the other group up.
         (Phase::RollingBack(d, _), MarkBad, Event::Failed(_)) if running == d.target => later(Reboot),
         (Phase::RollingBack(..), MarkBad, Event::Failed(_)) => later(MarkBad),
+        (Phase::RollingBack(d, Outcome { detail, .. }), MarkBad, Event::NoWayBack) => {
+            settle(d, failed(format_args!("stays, for the other group cannot be booted: {detail}")))
+        }
         (Phase::RollingBack(..), Reboot, Event::Done | Event::NotYet | Event::Failed(_)) => later(Reboot),
 
         _ => None,
@@ -211,7 +216,18 @@ impl Step {
         Step::settled(&next, d, Outcome { kind: OutcomeKind::Committed, detail: heapless::String::new() })
     }
 
-    /// The outcome is durable and queued for the operator, and a bundle whose trial failed is remembered.
+    /// The reboots are counted anew: so many and no more are spent on getting back.
+    pub(super) fn rolling_back(record: &Record, d: Deployment, outcome: Outcome) -> Self {
+        let phase = Phase::RollingBack(d, outcome);
+        Step {
+            record: Some(Record { phase, trial_reboots: 0, ..record.clone() }),
+            action: Action::MarkBad,
+            pause: false,
+        }
+    }
+
+    /// The outcome is durable and queued for the operator, and a bundle whose trial failed is remembered. Then the
+    /// boot state is looked at once more: the group that runs may have to be confirmed.
     pub(super) fn settled(record: &Record, d: Deployment, outcome: Outcome) -> Self {
         let mut next = record.clone();
         if matches!(outcome.kind, OutcomeKind::RolledBack | OutcomeKind::FellBack) {
@@ -225,7 +241,7 @@ impl Step {
         });
         next.trial_reboots = 0;
         next.phase = Phase::Settled(d, outcome);
-        Step { record: Some(next), action: Action::Rest, pause: false }
+        Step { record: Some(next), action: Action::Look, pause: false }
     }
 }
 
