@@ -124,5 +124,5 @@ fn same_path(a: &Path, b: &Path) -> bool {
 
 fn at_slot(board: &Board, index: usize, key: &str, what: String) -> TomlError {
     let slot: &SlotSpec = &board.slots[index];
-    TomlError { file: board.file.clone(), line: slot.line, key: format!("slot[{index}].{key}"), what }
+    TomlError::new(&board.file, slot.line, format!("slot[{index}].{key}"), what)
 }

@@ -1,9 +1,9 @@
 //! One line of a GPIO chip, as an embedded-hal pin. The high level of the pin is the active state of the line:
 //! `active_low` is the kernel's affair.
 //!
-//! gpiocdev speaks uAPI v2 of the character device (linux/gpio.h, since 5.10) and costs 32 KiB of the device
-//! binary. linux-embedded-hal costs 24 KiB, but brings a second and older nix, and speaks v1, which kernels are
-//! built without (CONFIG_GPIO_CDEV_V1).
+//! gpiocdev speaks uAPI v2 of the character device (linux/gpio.h, since 5.10). Measured on x86_64 musl, built for size:
+//! 24 KiB of a binary that has the rest of this crate, 32 KiB alone. linux-embedded-hal is 24 KiB alone, but brings a
+//! second and older nix, and speaks v1, which kernels can be built without (CONFIG_GPIO_CDEV_V1).
 
 use embedded_hal::digital::{Error, ErrorKind, ErrorType, InputPin, OutputPin};
 use gpiocdev::line::Value;
