@@ -1,0 +1,267 @@
+//! `mainstayctl publish | halt | pause | resume | watch`
+
+use super::{PassphraseArgs, say, warn};
+use crate::broker::{Broker, Session, WINDOW_DEFAULT};
+use crate::fail;
+use crate::fail::Result;
+use crate::files::read_small;
+use crate::meter::{Audience, size};
+use crate::rollout::{self, Schedule, Target};
+use crate::values::{duration_s, now_s, share, share_bp, time, utc};
+use crate::{keys, publish as publishing, trust};
+use clap::{ArgGroup, Args, value_parser};
+use mainstay_core::policy::{DesiredAction, DesiredState, MaintenanceWindow};
+use std::path::PathBuf;
+use zeroize::Zeroizing;
+
+#[derive(Debug, Args)]
+struct BrokerArgs {
+    /// mqtts://host[:8883], or mqtt://host[:1883] in the clear
+    #[arg(long, value_name = "URL")]
+    broker: String,
+    /// PEM file with the authority that the broker's certificate must lead to; no other is believed
+    #[arg(long, value_name = "CA.pem")]
+    ca: Option<PathBuf>,
+    /// PEM file with our certificate
+    #[arg(long, value_name = "CERT.pem", requires = "key")]
+    cert: Option<PathBuf>,
+    /// PEM file with its secret key
+    #[arg(long, value_name = "KEY.pem", requires = "cert")]
+    key: Option<PathBuf>,
+    /// User name, where the broker wants one
+    #[arg(long, requires = "password_file")]
+    username: Option<String>,
+    /// File whose first line is the password
+    #[arg(long, value_name = "FILE", requires = "username")]
+    password_file: Option<PathBuf>,
+    /// MQTT client id [default: mainstayctl- and random digits]
+    #[arg(long, value_name = "ID")]
+    client_id: Option<String>,
+    /// Messages in flight
+    #[arg(long, value_name = "N", default_value_t = WINDOW_DEFAULT, value_parser = value_parser!(u16).range(1..=256))]
+    window: u16,
+}
+
+impl BrokerArgs {
+    fn broker(&self) -> Result<Broker> {
+        let mut broker = Broker::at(&self.broker)?;
+        if !broker.endpoint.tls {
+            warn(format_args!("note: {} is not encrypted, and does not prove who it is", broker.endpoint));
+        }
+        broker.ca.clone_from(&self.ca);
+        broker.identity = self.cert.clone().zip(self.key.clone());
+        if let (Some(name), Some(file)) = (&self.username, &self.password_file) {
+            let bytes = Zeroizing::new(read_small(file, 1024)?);
+            let text = str::from_utf8(&bytes);
+            let text = text.map_err(|_| fail!("{}: expected a password, found no text", file.display()))?;
+            let password = text.lines().next().unwrap_or_default().to_owned();
+            broker.login = Some((name.clone(), Zeroizing::new(password)));
+        }
+        broker.client_id.clone_from(&self.client_id);
+        broker.window = self.window;
+        Ok(broker)
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("whom").required(true).args(["group", "device"]))]
+struct TargetArgs {
+    /// The group of gateways
+    #[arg(long)]
+    group: Option<String>,
+    /// One gateway
+    #[arg(long)]
+    device: Option<String>,
+}
+
+impl TargetArgs {
+    fn target(&self) -> Result<Target> {
+        let target = match (&self.group, &self.device) {
+            (Some(group), _) => Target::Group(group.clone()),
+            (_, Some(device)) => Target::Device(device.clone()),
+            (None, None) => return Err(fail!("expected --group or --device")), // clap has asked for one
+        };
+        target.check()?;
+        Ok(target)
+    }
+}
+
+#[derive(Debug, Args)]
+struct OperatorArgs {
+    /// The trust root that the gateways go by
+    #[arg(long, value_name = "FILE")]
+    trust: PathBuf,
+    /// Secret key of the operator role; may be repeated
+    #[arg(long, value_name = "K.key", required = true)]
+    operator_key: Vec<PathBuf>,
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Publish {
+    /// The bundle
+    bundle: PathBuf,
+    #[command(flatten)]
+    broker: BrokerArgs,
+    #[command(flatten)]
+    target: TargetArgs,
+    #[command(flatten)]
+    operator: OperatorArgs,
+    /// The share of the group that takes it
+    #[arg(long, value_name = "SHARE", default_value = "100%")]
+    rollout: String,
+    /// Sequence number of the desired state, or auto: above what stands there, and the Unix time
+    #[arg(long, value_name = "N", default_value = "auto")]
+    seq: String,
+    /// Not before: Unix seconds, 2026-11-20T10:00:00Z, or +2h
+    #[arg(long, value_name = "T")]
+    not_before: Option<String>,
+    /// Spread the gateways over so long after --not-before: 30m, 12h
+    #[arg(long, value_name = "SPAN")]
+    spread: Option<String>,
+    /// The desired state counts for nothing after: Unix seconds, 2026-11-20T10:00:00Z, or +7d
+    #[arg(long, value_name = "T")]
+    expires: Option<String>,
+    /// The broker forgets objects and manifest after so long: 30d [default: never]
+    #[arg(long, value_name = "SPAN")]
+    keep: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Change {
+    #[command(flatten)]
+    broker: BrokerArgs,
+    #[command(flatten)]
+    target: TargetArgs,
+    #[command(flatten)]
+    operator: OperatorArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Resume {
+    #[command(flatten)]
+    change: Change,
+    /// The share of the group that takes it [default: as it was]
+    #[arg(long, value_name = "SHARE")]
+    rollout: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Watch {
+    #[command(flatten)]
+    broker: BrokerArgs,
+    /// The fleet
+    #[arg(long)]
+    fleet: String,
+    /// A line of JSON for each message
+    #[arg(long)]
+    json: bool,
+    /// Show what stands there now, and end
+    #[arg(long)]
+    once: bool,
+}
+
+pub(super) fn publish(command: &Publish, audience: Audience) -> Result<()> {
+    let now = now_s();
+    let seq = match command.seq.as_str() {
+        "auto" => None,
+        number => {
+            Some(number.parse().map_err(|_| fail!("--seq: expected auto or a number, found {number:?}"))?)
+        }
+    };
+    let spread_s = command.spread.as_deref().map(duration_s).transpose()?;
+    let not_before = command.not_before.as_deref().map(|t| time(t, now)).transpose()?;
+    let window = match (not_before, spread_s) {
+        (None, None) => None,
+        (not_before, spread_s) => Some(MaintenanceWindow {
+            not_before: not_before.unwrap_or(now),
+            spread_s: u32::try_from(spread_s.unwrap_or(0))
+                .map_err(|_| fail!("--spread: expected at most {} s", u32::MAX))?,
+        }),
+    };
+    let expiry_s = command.keep.as_deref().map(duration_s).transpose()?;
+    let plan = publishing::Plan {
+        bundle: command.bundle.clone(),
+        root: trust::load(&command.operator.trust)?,
+        target: Some(command.target.target()?),
+        schedule: Schedule {
+            rollout_bp: share_bp(&command.rollout)?,
+            window,
+            expires: command.expires.as_deref().map(|t| time(t, now)).transpose()?,
+            seq,
+        },
+        expiry_s: expiry_s
+            .map(|s| u32::try_from(s).map_err(|_| fail!("--keep: expected at most {} s", u32::MAX)))
+            .transpose()?,
+    };
+    let broker = command.broker.broker()?;
+    let signers =
+        keys::read_all(&command.operator.operator_key, &mut command.operator.passphrase.passphrases())?;
+    let published = publishing::publish(&plan, &broker, &signers, audience)?;
+    if let Some(why) = &published.replaced_refused {
+        warn(format_args!(
+            "note: what stood there before is refused by this trust root, and was replaced: {why}"
+        ));
+    }
+    let seconds = published.took.as_secs_f64();
+    say(format_args!("published {} {}", published.version, published.name));
+    say(format_args!(
+        "objects   {} ({}) in {seconds:.1} s, {}/s",
+        published.objects,
+        size(published.bytes),
+        size((published.bytes as f64 / seconds.max(0.001)) as u64)
+    ));
+    if let Some(state) = &published.desired {
+        say_desired(state);
+    }
+    Ok(())
+}
+
+pub(super) fn halt(command: &Change) -> Result<()> {
+    change(command, DesiredAction::Halt, None)
+}
+
+pub(super) fn pause(command: &Change) -> Result<()> {
+    change(command, DesiredAction::Pause, None)
+}
+
+pub(super) fn resume(command: &Resume) -> Result<()> {
+    let rollout = command.rollout.as_deref().map(share_bp).transpose()?;
+    change(&command.change, DesiredAction::Run, rollout)
+}
+
+fn change(command: &Change, action: DesiredAction, rollout_bp: Option<u16>) -> Result<()> {
+    let root = trust::load(&command.operator.trust)?;
+    let target = command.target.target()?;
+    let broker = command.broker.broker()?;
+    let signers =
+        keys::read_all(&command.operator.operator_key, &mut command.operator.passphrase.passphrases())?;
+    let mut session = Session::open(&broker)?;
+    let state = rollout::change(&mut session, &root, &target, action, rollout_bp, &signers)?;
+    session.close()?;
+    say_desired(&state);
+    Ok(())
+}
+
+fn say_desired(state: &DesiredState) {
+    say(format_args!(
+        "desired   {:?} {} for {} of {} in fleet {}, sequence {}",
+        state.action,
+        state.version,
+        share(state.rollout_bp),
+        state.group,
+        state.fleet,
+        state.seq
+    ));
+    if let Some(window) = state.window {
+        say(format_args!("window    from {}, spread over {} s", utc(window.not_before), window.spread_s));
+    }
+    if let Some(expires) = state.expires {
+        say(format_args!("expires   {}", utc(expires)));
+    }
+}
+
+pub(super) fn watch(_command: &Watch) -> Result<()> {
+    Err(fail!("not built yet"))
+}

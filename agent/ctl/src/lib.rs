@@ -1,0 +1,30 @@
+//! The operator's side of Mainstay: keys, trust roots, bundles, and what is said to a fleet over its broker.
+//!
+//! The decisions (what a valid bundle is, who may sign what, what a desired state means) are `mainstay-core`'s; this
+//! crate brings files, a terminal and an MQTT connection to them. The binary `mainstayctl` is [`cli`] and nothing more;
+//! tests and the demo call the modules below it directly.
+//!
+//! | module | does |
+//! |---|---|
+//! | [`keys`] | ed25519 key files: made, protected by a passphrase, read back |
+//! | [`trust`] | trust roots: made, rotated, signed by several people one after the other |
+//! | [`bundle`] | bundle files: packed on all cores, signed, verified to the last byte, looked into |
+//! | [`broker`] | one MQTT 5 connection that waits for what it said to be taken |
+//! | [`publish`] | a bundle and a desired state onto a broker, in an order that no gateway can trip over |
+//! | [`rollout`] | the desired state on a broker: read, held against the trust root, replaced |
+//! | [`watch`] | what the gateways of a fleet say of themselves |
+
+pub mod broker;
+pub mod bundle;
+pub mod cli;
+pub mod fail;
+pub mod files;
+pub mod keys;
+pub mod meter;
+pub mod publish;
+pub mod rollout;
+pub mod trust;
+pub mod values;
+pub mod watch;
+
+pub use fail::{Failure, Result};

@@ -1,0 +1,1 @@
+//! What the gateways of a fleet say of themselves.
