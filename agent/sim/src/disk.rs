@@ -83,7 +83,9 @@ impl Disk {
                 match keeps {
                     Keeps::Nothing => {}
                     Keeps::Everything => Tear::Whole.write(&mut slot.durable, at, &bytes),
-                    Keeps::Torn(_) => Tear::Sectors(Draw::new(draw.number())).write(&mut slot.durable, at, &bytes),
+                    Keeps::Torn(_) => {
+                        Tear::Sectors(Draw::new(draw.number())).write(&mut slot.durable, at, &bytes)
+                    }
                 }
             }
         }

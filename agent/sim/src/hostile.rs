@@ -39,7 +39,12 @@ impl Mutant {
     ];
 
     /// Wraps what it bends.
-    pub fn wrap(self, boot: Box<dyn BootControl>, state: Box<dyn StateStore>, slots: Box<dyn SlotWriter>) -> Seams {
+    pub fn wrap(
+        self,
+        boot: Box<dyn BootControl>,
+        state: Box<dyn StateStore>,
+        slots: Box<dyn SlotWriter>,
+    ) -> Seams {
         match self {
             Mutant::NotWithdrawn | Mutant::MarkGoodBeforeTrial | Mutant::MarksTheWrongGroupBad => {
                 (Box::new(Boot { inner: boot, mutant: self }), state, slots)

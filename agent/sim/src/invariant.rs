@@ -109,7 +109,9 @@ pub fn booted(world: &mut World, group: Group) {
 fn invariant_only_what_passed_in_this_boot_is_marked_good(world: &World, group: Group) {
     let watch = &world.watch;
     if !watch.approved[group as usize] && watch.passed_in_this_boot != Some(group) {
-        down(Down::Violation(format!("committed implies passed: {group} is marked good without a verdict in this boot")));
+        down(Down::Violation(format!(
+            "committed implies passed: {group} is marked good without a verdict in this boot"
+        )));
     }
 }
 
@@ -119,7 +121,9 @@ fn invariant_tries_are_bounded(world: &World, group: Group) {
     let Trial { tries, boots } = world.watch.trial[group as usize];
     let slack = if world.convention().name() == "rauc" { tries } else { 0 };
     if boots > tries + slack {
-        down(Down::Violation(format!("tries are bounded: {group} is booted {boots} times with {tries} tries")));
+        down(Down::Violation(format!(
+            "tries are bounded: {group} is booted {boots} times with {tries} tries"
+        )));
     }
 }
 
@@ -127,7 +131,9 @@ fn invariant_the_environment_is_always_readable(world: &World) -> Result<(), Str
     world.boot_state().map(|_| ()).map_err(|fault| format!("the environment is always readable: {fault}"))
 }
 
-fn invariant_the_record_is_always_readable_and_the_floor_never_falls(world: &mut World) -> Result<(), String> {
+fn invariant_the_record_is_always_readable_and_the_floor_never_falls(
+    world: &mut World,
+) -> Result<(), String> {
     let Some(record) = record(world)? else { return Ok(()) };
     if record.floor < world.watch.floor {
         return Err(format!("the floor never falls: from {} to {}", world.watch.floor, record.floor));
@@ -141,7 +147,10 @@ fn invariant_nothing_unverified_is_bootable(world: &World) -> Result<(), String>
     let Ok(boot) = world.boot_state() else { return Ok(()) };
     for group in Group::BOTH {
         if boot.group(group).bootable() && world.image(group).is_none() && !world.watch.rotten {
-            return Err(format!("nothing unverified becomes bootable: {group} is {:?}, and torn", boot.group(group)));
+            return Err(format!(
+                "nothing unverified becomes bootable: {group} is {:?}, and torn",
+                boot.group(group)
+            ));
         }
     }
     Ok(())
@@ -158,7 +167,9 @@ fn invariant_a_committed_group_at_or_above_the_floor_always_comes_up(world: &Wor
         last = boot.group;
         let Some((group, _)) = boot.group else { continue };
         let fit = |floor| {
-            world.image(group).is_some_and(|i| i.security_version >= floor && i.behaviour == Behaviour::Healthy)
+            world
+                .image(group)
+                .is_some_and(|i| i.security_version >= floor && i.behaviour == Behaviour::Healthy)
         };
         let floor = if world.watch.rotten { 0 } else { world.watch.floor };
         if world.watch.approved[group as usize] && fit(floor) {
@@ -190,7 +201,9 @@ fn invariant_committed_implies_that_the_checks_passed(world: &mut World) -> Resu
 pub fn record(world: &World) -> Result<Option<Record>, String> {
     match world.state.load(StateFile::Journal) {
         Ok(None) => Ok(None),
-        Ok(Some(bytes)) => Record::decode(bytes).map(Some).map_err(|fault| format!("the record is readable: {fault}")),
+        Ok(Some(bytes)) => {
+            Record::decode(bytes).map(Some).map_err(|fault| format!("the record is readable: {fault}"))
+        }
         Err(()) if world.watch.rotten => Ok(None),
         Err(()) => Err("the record is always readable: both copies are damaged".into()),
     }

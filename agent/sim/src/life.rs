@@ -67,7 +67,12 @@ pub struct Broken {
 }
 
 /// Lives a story under a schedule.
-pub fn live(story: &Story, board: Board, schedule: &Schedule, mutant: Option<Mutant>) -> Result<Life, Broken> {
+pub fn live(
+    story: &Story,
+    board: Board,
+    schedule: &Schedule,
+    mutant: Option<Mutant>,
+) -> Result<Life, Broken> {
     let operator = Operator::default();
     let releases = story.releases.iter().map(|image| operator.publish(image, story.tries));
     let releases: Vec<_> = releases.collect::<Result<_, _>>().expect("images that can be packed");
@@ -91,7 +96,8 @@ pub fn live_with(
     let what = loop {
         let session = AssertUnwindSafe(|| {
             let Some((group, _)) = shared.power_on() else { down(Down::Watchdog) };
-            let mut machine = Machine { story, shared: &shared, group, trust, mutant, workspace: &mut workspace };
+            let mut machine =
+                Machine { story, shared: &shared, group, trust, mutant, workspace: &mut workspace };
             machine.run(&mut outside);
         });
         let Err(thrown) = catch_unwind(session) else { break None };
@@ -202,7 +208,8 @@ impl Machine<'_> {
             outside.next();
             return true;
         }
-        let manifest = VerifiedManifest::open(self.trust, &published.envelope).expect("signed by the operator");
+        let manifest =
+            VerifiedManifest::open(self.trust, &published.envelope).expect("signed by the operator");
         let gateway = Gateway {
             compatible: COMPATIBLE,
             running: self.group,
@@ -236,7 +243,9 @@ impl Machine<'_> {
         let done = if outside.twist == Twist::HaltDuringDownload
             && driver.record().phase.deployment().is_some_and(|d| outside.halts(d))
         {
-            self.with_parts(outside, |parts| driver.stop(OutcomeKind::Halted, "halted by the operator", parts))
+            self.with_parts(outside, |parts| {
+                driver.stop(OutcomeKind::Halted, "halted by the operator", parts)
+            })
         } else if outside.twist == Twist::PersonRollsBack && phase == PhaseName::Trial {
             self.with_parts(outside, |parts| driver.roll_back("asked for at the console", parts))
         } else {
@@ -309,7 +318,9 @@ struct OpenGate {
 impl Gate for OpenGate {
     fn may_download(&mut self, _: &Deployment) -> Permission {
         match self.halted {
-            true => Permission::Stop(OutcomeKind::Halted, "halted by the operator".try_into().unwrap_or_default()),
+            true => {
+                Permission::Stop(OutcomeKind::Halted, "halted by the operator".try_into().unwrap_or_default())
+            }
             false => Permission::Go,
         }
     }

@@ -24,7 +24,11 @@ impl SimBoot {
         SimBoot { control, shared: shared.clone() }
     }
 
-    fn ask(&mut self, asked: Asked, ask: impl FnOnce(&mut EnvBootControl<SimEnv>) -> Result<()>) -> Result<()> {
+    fn ask(
+        &mut self,
+        asked: Asked,
+        ask: impl FnOnce(&mut EnvBootControl<SimEnv>) -> Result<()>,
+    ) -> Result<()> {
         self.shared.with(|world| world.watch.asked = Some(asked));
         let answer = ask(&mut self.control);
         self.shared.with(|world| world.watch.asked = None);
@@ -109,9 +113,11 @@ pub struct SimState(pub Shared);
 impl StateStore for SimState {
     fn load(&mut self, file: StateFile, out: &mut [u8]) -> Result<Option<usize>> {
         self.0.with(|world| {
-            let found = world.state.load(file).map_err(|()| fault!(Corrupt, "{file:?}: both copies are damaged"))?;
+            let found =
+                world.state.load(file).map_err(|()| fault!(Corrupt, "{file:?}: both copies are damaged"))?;
             let Some(found) = found else { return Ok(None) };
-            let place = out.get_mut(..found.len()).ok_or_else(|| fault!(Full, "{file:?}: {} bytes", found.len()))?;
+            let place =
+                out.get_mut(..found.len()).ok_or_else(|| fault!(Full, "{file:?}: {} bytes", found.len()))?;
             place.copy_from_slice(found);
             Ok(Some(found.len()))
         })
@@ -122,7 +128,9 @@ impl StateStore for SimState {
             StateFile::Manifest => "the manifest is made durable",
             StateFile::Trust => "the trust root is made durable",
         };
-        self.0.effect(name, |world, tear| world.state.persist(file, bytes, tear))
+        let mut written = Ok(());
+        self.0.effect(name, |world, tear| written = world.state.persist(file, bytes, tear))?;
+        written
     }
 }
 
@@ -145,7 +153,8 @@ pub struct SimTrial {
 
 impl TrialRunner for SimTrial {
     fn run(&mut self, _: &Deployment) -> Result<Verdict> {
-        let running = |world: &mut World| world.running.and_then(|g| world.image(g).map(|i| (g, i.behaviour)));
+        let running =
+            |world: &mut World| world.running.and_then(|g| world.image(g).map(|i| (g, i.behaviour)));
         let (group, behaviour) = self.shared.with(running).ok_or_else(|| fault!(NotFound, "no image"))?;
         if behaviour == Behaviour::CrashesAgent {
             down(Down::Watchdog);
@@ -159,7 +168,9 @@ impl TrialRunner for SimTrial {
         }
         self.shared.effect("the checks are run", |_, _| {})?;
         match behaviour {
-            Behaviour::Unhealthy => Ok(Verdict::Unhealthy("check app: expected exit 0, found 1".try_into().unwrap_or_default())),
+            Behaviour::Unhealthy => {
+                Ok(Verdict::Unhealthy("check app: expected exit 0, found 1".try_into().unwrap_or_default()))
+            }
             _ => {
                 self.shared.with(|world| world.watch.passed_in_this_boot = Some(group));
                 Ok(Verdict::Healthy)

@@ -27,6 +27,8 @@ pub struct Case {
     pub ends: &'static [(u32, OutcomeKind)],
     /// The version that runs then.
     pub runs: u32,
+    /// What else may come of it, once a release before it has fallen back.
+    pub instead: &'static [(u32, OutcomeKind)],
 }
 
 impl Case {
@@ -43,7 +45,9 @@ impl Case {
             return self.as_told(life);
         }
         let fits = |(version, kind): &(String, OutcomeKind)| {
-            self.ends.iter().any(|(v, k)| v.to_string() == *version && (k == kind || *kind == FellBack))
+            let told =
+                self.ends.iter().any(|(v, k)| v.to_string() == *version && (k == kind || *kind == FellBack));
+            told || self.instead.iter().any(|(v, k)| v.to_string() == *version && k == kind)
         };
         life.outcomes.iter().all(fits) && life.outcomes.len() + life.refused >= self.ends.len()
     }
@@ -65,6 +69,7 @@ pub fn all(tries: u8) -> Vec<Case> {
         },
         ends,
         runs,
+        instead: &[],
     };
     let good = || vec![image(2, Healthy)];
     let mut cases = vec![
@@ -72,8 +77,20 @@ pub fn all(tries: u8) -> Vec<Case> {
         tell("an unhealthy image", vec![image(2, Unhealthy)], Twist::None, &[(2, RolledBack)], 1),
         tell("an image that never boots", vec![image(2, NeverBoots)], Twist::None, &[(2, FellBack)], 1),
         tell("an image that cannot be loaded", vec![image(2, FailsToLoad)], Twist::None, &[(2, FellBack)], 1),
-        tell("an image that hangs in its trial", vec![image(2, HangsInTrial)], Twist::None, &[(2, FellBack)], 1),
-        tell("an image that crashes the agent", vec![image(2, CrashesAgent)], Twist::None, &[(2, FellBack)], 1),
+        tell(
+            "an image that hangs in its trial",
+            vec![image(2, HangsInTrial)],
+            Twist::None,
+            &[(2, FellBack)],
+            1,
+        ),
+        tell(
+            "an image that crashes the agent",
+            vec![image(2, CrashesAgent)],
+            Twist::None,
+            &[(2, FellBack)],
+            1,
+        ),
         tell("a person rolls back", good(), Twist::PersonRollsBack, &[(2, RolledBack)], 1),
         tell("a halt during the download", good(), Twist::HaltDuringDownload, &[(2, Halted)], 1),
         tell("the link is down in between", good(), Twist::OfflineDuringDownload(4), &[(2, Committed)], 2),
@@ -102,6 +119,9 @@ pub fn all(tries: u8) -> Vec<Case> {
     let mut older = tell("a good update over an older release", good(), Twist::None, &[(2, Committed)], 2);
     older.story.factory = Image::new(1, 1, Healthy);
     older.story.older = Some(Image::new(0, 1, Healthy));
+    for case in cases.iter_mut().filter(|case| case.story.name == "a downgrade after an update") {
+        case.instead = &[(9, Committed)]; // no downgrade, if the update has fallen back
+    }
     let mut prevent = tell("a good update, and no late fallback", good(), Twist::None, &[(2, Committed)], 2);
     prevent.story.late_fallback = LateFallback::Prevent;
     cases.extend([older, prevent]);

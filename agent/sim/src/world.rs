@@ -77,7 +77,8 @@ impl World {
                 vars = vars.with(&convention.change(&vars, op).expect("sound variables"));
             }
         }
-        let env = board.format.blank(&vars, convention.names()).expect("an environment that holds its variables");
+        let env =
+            board.format.blank(&vars, convention.names()).expect("an environment that holds its variables");
         let watch = Watch::new(first.security_version, second.is_some());
         World {
             disk,
@@ -115,7 +116,8 @@ impl World {
     pub fn boot(&self, env: &[Vec<u8>]) -> Result<model::Boot> {
         // A kernel that is half written loads all the same: nobody checks it.
         let loads = |group| {
-            self.dead != Some(group) && self.image(group).is_none_or(|i| i.behaviour != Behaviour::FailsToLoad)
+            self.dead != Some(group)
+                && self.image(group).is_none_or(|i| i.behaviour != Behaviour::FailsToLoad)
         };
         model::boot(&self.board.format, &*self.convention, env, loads)
     }

@@ -12,8 +12,13 @@ fn undisturbed_every_story_ends_as_it_is_told() {
             for case in all(tries) {
                 let mut sweep = Sweep::new(&case.story, board, None);
                 match sweep.live(&Vec::new(), &|life| case.as_told(life)) {
-                    Ok(life) => println!("{board_name}, {tries} tries: {}: {} effects, {} boots", case.story.name, life.effects, life.boots),
-                    Err(found) => broken.push(format!("{board_name}, {tries} tries: {}: {found}", case.story.name)),
+                    Ok(life) => println!(
+                        "{board_name}, {tries} tries: {}: {} effects, {} boots",
+                        case.story.name, life.effects, life.boots
+                    ),
+                    Err(found) => {
+                        broken.push(format!("{board_name}, {tries} tries: {}: {found}", case.story.name))
+                    }
                 }
             }
         }
