@@ -15,6 +15,8 @@
 //! It decides nothing about updates: `mainstay-core` does. Everything here blocks and answers
 //! [`Fault`](mainstay_core::fault::Fault)s that say what was expected and what was found.
 
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 pub mod board;
 mod boot_control;
 pub mod clock;

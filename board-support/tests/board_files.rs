@@ -164,6 +164,17 @@ fn ranges_and_partitions_of_one_image_may_lie_side_by_side() {
 }
 
 #[test]
+fn a_board_file_cut_anywhere_is_refused_with_a_line_or_read_as_it_stands() {
+    for length in 0..GOOD.len() {
+        match Board::parse(&GOOD[..length], "board.toml") {
+            Err(error) => assert!((1..=16).contains(&error.line), "{length}: {error}"),
+            // Cut within or after the last number, "60", the rest is a board of its own.
+            Ok(board) => assert!(matches!(board.watchdog_timeout_s(), Some(6 | 60)), "{length}"),
+        }
+    }
+}
+
+#[test]
 fn a_file_that_is_missing_or_no_text_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("board.toml");

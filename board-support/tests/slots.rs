@@ -190,6 +190,17 @@ fn the_running_group_can_be_read_while_the_other_is_written() {
 }
 
 #[test]
+fn on_an_idle_disk_both_groups_are_written() {
+    let bench = Bench::new(4 * MIB);
+    let mut slots = BoardSlots::for_idle_disk(&bench.board(A_RANGE, B_RANGE));
+    for group in Group::BOTH {
+        put(&mut slots, group, 0, &content(0, SEGMENT_BYTES)).unwrap();
+        slots.sync(group, "rootfs").unwrap();
+    }
+    assert_eq!((bench.byte(MIB + 1), bench.byte(2 * MIB + 1)), (31, 31));
+}
+
+#[test]
 fn a_slot_is_written_by_one_agent_at_a_time() {
     let bench = Bench::new(4 * MIB);
     let (mut first, mut second) = (bench.slots(A_RANGE, B_RANGE), bench.slots(A_RANGE, B_RANGE));
@@ -416,6 +427,35 @@ fn a_damaged_partition_table_is_read_from_its_other_copy_or_not_at_all() {
                 assert!(!words.is_empty() && fault.what.contains(words), "{changed:?}: {fault}");
             }
         }
+    }
+}
+
+#[test]
+fn a_bit_flipped_anywhere_in_the_table_never_changes_what_is_read() {
+    const END: u64 = 4 * MIB;
+    let bench = Bench::new(END);
+    partition(&bench.image(), &PARTITIONS);
+    let file = OpenOptions::new().read(true).write(true).open(bench.image()).unwrap();
+    let good = Gpt::read(&file, END).unwrap().partitions;
+    let header = (0..92).map(|i| (512 + i, END - 512 + i));
+    let entries = (0..640).map(|i| (1024 + i, END - 512 - 16_384 + i));
+    for (primary, backup) in header.chain(entries) {
+        let flip = |at: u64| {
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, at).unwrap();
+            file.write_all_at(&[byte[0] ^ 1 << (at % 8)], at).unwrap();
+        };
+        flip(primary);
+        let read = Gpt::read(&file, END).unwrap();
+        assert_eq!(read.partitions, good, "primary, byte {primary}");
+        assert!(read.note.is_some_and(|note| note.contains("its backup was used")), "byte {primary}");
+        flip(backup);
+        assert_eq!(Gpt::read(&file, END).unwrap_err().kind, FaultKind::Corrupt, "both, byte {primary}");
+        flip(primary);
+        let read = Gpt::read(&file, END).unwrap();
+        assert_eq!(read.partitions, good, "backup, byte {backup}");
+        assert!(read.note.is_some_and(|note| note.contains("backup partition table is damaged")));
+        flip(backup);
     }
 }
 

@@ -1,17 +1,9 @@
 //! One opened device or image file: writes past the page cache where the medium takes it, and the next best
 //! thing where it does not.
 //!
-//! What is guaranteed, by [`Access`]:
-//!
-//! | | a write has returned | `sync` has returned | `read_back` gives |
-//! |---|---|---|---|
-//! | Direct (O_DIRECT) | the device has the bytes, perhaps in its volatile cache | fdatasync: the device's cache is flushed | what the device answers; the kernel keeps no copy. The device itself may answer from its cache |
-//! | Buffered | the page cache has the bytes; at most 4 MiB of them are not yet written | the same | the pages are written and dropped (POSIX_FADV_DONTNEED) before the read. The kernel may keep pages that somebody has mapped or locked, and then answers from memory |
-//!
-//! On a file system without a medium (tmpfs) both mean nothing, and on an image file the guarantee is that of the
-//! file system below it. The last bytes of an artifact that do not fill a block always go through the page cache
-//! of the same file (the kernel then reads, changes and writes that block), so that no byte beyond the artifact
-//! changes; an O_DIRECT read of that block makes the kernel write the page first (generic_file_direct_read in
+//! What is guaranteed is said at [`Access`]. The last bytes of an artifact that do not fill a block always go through
+//! the page cache of the same file (the kernel then reads, changes and writes that block), so that no byte beyond the
+//! artifact changes; an O_DIRECT read of that block makes the kernel write the page first (kiocb_write_and_wait in
 //! mm/filemap.c), so it is read from the medium as well.
 
 use std::fs::{File, OpenOptions};
@@ -33,7 +25,15 @@ const BLOCK: u64 = SLOT_ALIGN;
 /// Without O_DIRECT, so many bytes are at most in the page cache and not yet on the medium: 4 MiB, 16 segments.
 const UNWRITTEN_BYTES_MAX: u64 = 4 << 20;
 
-/// How an opened slot is reached; what that guarantees stands in the table above.
+/// How an opened slot is reached, and what that guarantees:
+///
+/// | | a write has returned | `sync` has returned | `read_back` gives |
+/// |---|---|---|---|
+/// | Direct (O_DIRECT) | the device has the bytes, perhaps in its volatile cache | fdatasync: the device's cache is flushed | what the device answers; the kernel keeps no copy. The device itself may answer from its cache |
+/// | Buffered | the page cache has the bytes; at most 4 MiB of them are not yet written | the same | the pages are written and dropped (POSIX_FADV_DONTNEED) before the read. The kernel may keep pages that somebody has mapped or locked, and then answers from memory |
+///
+/// On a file system without a medium (tmpfs) both mean nothing, and on an image file the guarantee is that of the
+/// file system below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Past the page cache.

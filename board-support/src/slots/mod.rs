@@ -4,7 +4,7 @@
 //! It refuses what must never happen, whoever asks: to write the running group, a mounted or held device, a place
 //! where another slot or the bootloader's environment lies, beyond the slot's end, or off a segment's boundary.
 //! It keeps one segment's worth of memory, whatever the size of the image. What has reached the medium when, and
-//! where `read_back` reads from, is said in [`medium`].
+//! where `read_back` reads from, is said at [`Access`].
 
 mod gpt;
 mod in_use;
