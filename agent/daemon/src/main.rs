@@ -1,2 +1,325 @@
-//! Placeholder.
-fn main() {}
+//! `mainstay`: the device binary. Reads its words, and hands over.
+//!
+//! Exit codes: 0 done; 1 refused or failed, and standard error says why; 2 the words were wrong.
+
+use mainstay::agent::{Agent, Command, Line, Mark, Request, Shared, Wish};
+use mainstay::file_source::FileSource;
+use mainstay::run::{self, Base};
+use mainstay::status::{LinkStatus, Status};
+use mainstay::store::FolderStore;
+use mainstay::{check_bundle, config, doctor, guard, logger, socket};
+use mainstay_core::boot::Group;
+use mainstay_core::fault;
+use mainstay_core::fault::Fault;
+use mainstay_core::update::Rest;
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::mpsc::channel;
+
+const HELP: &str = "\
+mainstay: updates this gateway as a whole, or not at all
+
+usage: mainstay [--config FILE] COMMAND
+
+  run [--verbose]             the daemon
+  status [--json]             what runs, what is under way, what waits
+  install FILE|- [--retry] [--reboot]
+                              install a bundle; --reboot goes on into its trial
+  verify FILE|-               check a bundle whole, and install nothing
+  approve                     reboot into the trial when all is written
+  cancel                      drop the update that is not yet in its trial
+  rollback                    end the trial, or go back to the other group
+  mark good                   the running group is good
+  mark bad A|B|other          this group may not be booted again
+  mark active A|B|other       this group is booted next
+  log                         what happened, and whether its chain holds
+  doctor                      is this board integrated right?
+  version                     the version of this binary
+
+The configuration is /etc/mainstay/mainstay.toml unless --config says otherwise.
+";
+
+fn main() -> ExitCode {
+    // A pipe that is closed early (`mainstay status | head -1`) ends the program, quietly.
+    match words() {
+        Err(wrong) => {
+            eprintln!("mainstay: {wrong}\n\n{HELP}");
+            ExitCode::from(2)
+        }
+        Ok((path, wanted)) => match command(&path, wanted) {
+            Ok(code) => code,
+            Err(fault) => {
+                eprintln!("mainstay: {fault}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+/// What was asked for.
+enum Wanted {
+    Help,
+    Version,
+    Run { verbose: bool },
+    Status { json: bool },
+    Install { file: PathBuf, retry: bool, reboot: bool },
+    Verify { file: PathBuf },
+    Simple(&'static str),
+    Mark { what: &'static str, group: Option<String> },
+    Log,
+    Doctor,
+    Guard(Vec<OsString>),
+}
+
+fn words() -> Result<(PathBuf, Wanted), lexopt::Error> {
+    use lexopt::prelude::*;
+    let mut path = PathBuf::from(config::DEFAULT_PATH);
+    let mut parser = lexopt::Parser::from_env();
+    let verb = loop {
+        match parser.next()? {
+            Some(Long("config")) => path = parser.value()?.into(),
+            Some(Short('h') | Long("help")) => return Ok((path, Wanted::Help)),
+            Some(Short('V') | Long("version")) => return Ok((path, Wanted::Version)),
+            Some(Value(verb)) => break verb.string()?,
+            Some(other) => return Err(other.unexpected()),
+            None => return Err("expected a command".into()),
+        }
+    };
+    if verb == "guard" {
+        return Ok((path, Wanted::Guard(parser.raw_args()?.collect())));
+    }
+    let (mut flags, mut values) = (Vec::new(), Vec::new());
+    while let Some(word) = parser.next()? {
+        match word {
+            Long("config") => path = parser.value()?.into(),
+            Short('h') | Long("help") => return Ok((path, Wanted::Help)),
+            Long(flag) => flags.push(flag.to_string()),
+            Value(value) => values.push(value),
+            other => return Err(other.unexpected()),
+        }
+    }
+    let mut flag = |name: &str| {
+        let before = flags.len();
+        flags.retain(|flag| flag != name);
+        flags.len() < before
+    };
+    let mut values = values.into_iter();
+    let wanted = match verb.as_str() {
+        "run" => Wanted::Run { verbose: flag("verbose") },
+        "status" => Wanted::Status { json: flag("json") },
+        "install" => {
+            let file = values.next().ok_or("install: expected a FILE, or - for standard input")?.into();
+            Wanted::Install { file, retry: flag("retry"), reboot: flag("reboot") }
+        }
+        "verify" => Wanted::Verify {
+            file: values.next().ok_or("verify: expected a FILE, or - for standard input")?.into(),
+        },
+        "approve" => Wanted::Simple("approve"),
+        "cancel" => Wanted::Simple("cancel"),
+        "rollback" => Wanted::Simple("rollback"),
+        "mark" => {
+            let what = values.next().map(|v| v.string()).transpose()?;
+            let group = values.next().map(|v| v.string()).transpose()?;
+            match (what.as_deref(), &group) {
+                (Some("good"), None) => Wanted::Mark { what: "good", group },
+                (Some("bad"), Some(_)) => Wanted::Mark { what: "bad", group },
+                (Some("active"), Some(_)) => Wanted::Mark { what: "active", group },
+                _ => return Err("mark: expected good, bad GROUP or active GROUP".into()),
+            }
+        }
+        "log" => Wanted::Log,
+        "doctor" => Wanted::Doctor,
+        "version" => Wanted::Version,
+        "help" => Wanted::Help,
+        other => return Err(format!("expected a command, found {other:?}").into()),
+    };
+    if let Some(flag) = flags.first() {
+        return Err(format!("{verb} takes no --{flag}").into());
+    }
+    match values.next() {
+        Some(extra) => Err(format!("{verb}: one word too many: {extra:?}").into()),
+        None => Ok((path, wanted)),
+    }
+}
+
+fn command(path: &Path, wanted: Wanted) -> Result<ExitCode, Fault> {
+    match wanted {
+        Wanted::Help => print!("{HELP}"),
+        Wanted::Version => println!("mainstay {}", env!("CARGO_PKG_VERSION")),
+        Wanted::Guard(words) => return Ok(guard::main(words.into_iter())),
+        Wanted::Run { verbose } => {
+            logger::start(verbose);
+            run::run(path)?;
+        }
+        Wanted::Status { json } => status(path, json)?,
+        Wanted::Install { file, retry, reboot } => return install(path, &file, retry, reboot),
+        Wanted::Verify { file } => verify(path, &file)?,
+        Wanted::Simple(verb) => {
+            let wish = match verb {
+                "approve" => Wish::Approve,
+                "cancel" => Wish::Cancel,
+                _ => Wish::RollBack,
+            };
+            return request(path, verb, wish);
+        }
+        Wanted::Mark { what, group } => return mark(path, what, group.as_deref()),
+        Wanted::Log => return show_log(path),
+        Wanted::Doctor => {
+            let socket = config::Config::load(path).map(|config| config.control_socket());
+            let daemon = socket.is_ok_and(|socket| std::os::unix::net::UnixStream::connect(socket).is_ok());
+            return Ok(ExitCode::from(u8::from(!doctor::examine(path, daemon))));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn status(path: &Path, json: bool) -> Result<(), Fault> {
+    let config = config::Config::load(path)?;
+    let request = if json { "status json" } else { "status" };
+    match socket::ask(&config.control_socket(), request, None, |line| println!("{line}")) {
+        Some(Ok(_)) => Ok(()),
+        Some(Err(why)) => Err(fault!(Io, "{why}")),
+        None => {
+            let status = without_daemon(config)?;
+            if json {
+                println!("{}", status.json())
+            } else {
+                print!("{}", status.text())
+            }
+            Ok(())
+        }
+    }
+}
+
+/// The status, from what stands on the medium.
+fn without_daemon(config: config::Config) -> Result<Status, Fault> {
+    let mut store = FolderStore::look(&config.state);
+    let opened = mainstay::agent::Opened::open(&config, &mut store)?;
+    let record = run::journal(&mut store);
+    let (record, lost) = match record {
+        Ok(record) => (record, false),
+        Err(_) => (mainstay_core::update::Record::factory(config.image_floor), true),
+    };
+    Ok(Status {
+        device: config.device,
+        trust: (opened.trust.fleet.to_string(), opened.trust.version),
+        compatible: opened.board.compatible.to_string(),
+        running: opened.running,
+        record,
+        record_lost: lost,
+        boot: run::boot_state(&opened.board),
+        link: LinkStatus::None,
+        progress: None,
+        waiting: None,
+        fault: None,
+        daemon: false,
+    })
+}
+
+fn open_bundle(file: &Path) -> Result<Box<dyn Read + Send>, Fault> {
+    if file == Path::new("-") {
+        return Ok(Box::new(std::io::stdin()));
+    }
+    let opened = std::fs::File::open(file);
+    Ok(Box::new(opened.map_err(|e| mainstay::store::io_fault("open the bundle", file, &e))?))
+}
+
+fn install(path: &Path, file: &Path, retry: bool, reboot: bool) -> Result<ExitCode, Fault> {
+    let bundle = open_bundle(file)?;
+    let config = config::Config::load(path)?;
+    let flags = [(retry, " retry"), (reboot, " approve")].into_iter().filter(|(set, _)| *set);
+    let line = flags.fold("install".to_string(), |line, (_, flag)| line + flag);
+    let socket = config.control_socket();
+    if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
+        return Ok(answer(socket::ask(&socket, &line, Some(bundle), |line| println!("{line}"))));
+    }
+    by_itself(path, Wish::Install { input: bundle, retry, approve: reboot })
+}
+
+fn mark(path: &Path, what: &'static str, group: Option<&str>) -> Result<ExitCode, Fault> {
+    let config = config::Config::load(path)?;
+    let group = match group {
+        Some("other") => Some(mainstay_board_support::Board::load(&config.board)?.running_group()?.other()),
+        Some(name) => {
+            let group = Group::from_name(name);
+            Some(group.ok_or_else(|| fault!(Refused, "expected group A, B or other, found {name:?}"))?)
+        }
+        None => None,
+    };
+    let (line, mark) = match (what, group) {
+        ("bad", Some(group)) => (format!("mark bad {group}"), Mark::Bad(group)),
+        ("active", Some(group)) => (format!("mark active {group}"), Mark::Active(group)),
+        _ => ("mark good".to_string(), Mark::Good),
+    };
+    request(path, &line, Wish::Mark(mark))
+}
+
+/// Asks the daemon, or does it here where none runs.
+fn request(path: &Path, line: &str, wish: Wish) -> Result<ExitCode, Fault> {
+    let config = config::Config::load(path)?;
+    match socket::ask(&config.control_socket(), line, None, |line| println!("{line}")) {
+        None => by_itself(path, wish),
+        asked => Ok(answer(asked)),
+    }
+}
+
+fn answer(asked: Option<Result<String, String>>) -> ExitCode {
+    match asked {
+        Some(Ok(said)) => {
+            println!("{said}");
+            ExitCode::SUCCESS
+        }
+        Some(Err(why)) => {
+            eprintln!("mainstay: {why}");
+            ExitCode::FAILURE
+        }
+        None => ExitCode::FAILURE,
+    }
+}
+
+/// No daemon runs: the same agent, here, until it has answered.
+fn by_itself(path: &Path, wish: Wish) -> Result<ExitCode, Fault> {
+    logger::start(false);
+    let base = Base::open(path)?;
+    let shared = Shared::new(base.status(false));
+    let mut agent: Agent = base.agent(None, shared)?;
+    agent.turn();
+    let (reply, lines) = channel();
+    agent.take(Command::Technician(Request { what: wish, reply }));
+    loop {
+        let rest = agent.turn();
+        for line in lines.try_iter() {
+            match line {
+                Line::Note(text) => println!("{text}"),
+                Line::Done(text) => return Ok(answer(Some(Ok(text)))),
+                Line::Failed(text) => return Ok(answer(Some(Err(text)))),
+            }
+        }
+        if rest != Rest::Idle {
+            std::thread::sleep(std::time::Duration::from_secs(1));
+        }
+    }
+}
+
+fn verify(path: &Path, file: &Path) -> Result<(), Fault> {
+    let config = config::Config::load(path)?;
+    let mut store = FolderStore::look(&config.state);
+    let trust = mainstay::agent::load_trust(&config, &mut store)?;
+    let manifest = check_bundle::check(FileSource::open(open_bundle(file)?)?, &trust)?;
+    println!(
+        "good: {} {} (security version {}), {} bytes of content, signed for fleet {}",
+        manifest.compatible,
+        manifest.version,
+        manifest.security_version,
+        manifest.content_bytes(),
+        trust.fleet
+    );
+    Ok(())
+}
+
+fn show_log(path: &Path) -> Result<ExitCode, Fault> {
+    let config = config::Config::load(path)?;
+    Ok(ExitCode::from(u8::from(!mainstay::audit_log::show(&config.state)?)))
+}

@@ -1,0 +1,141 @@
+//! Turns what the driver notes into what others see: log lines with stable event ids, the status, progress messages,
+//! lines for a technician who watches, and heartbeats for the watchdog.
+
+use super::Shared;
+use crate::health::Heartbeat;
+use crate::status::{outcome_text, phase_name};
+use crate::transport::ControlLink;
+use mainstay_core::digest::Digest;
+use mainstay_core::report::Progress;
+use mainstay_core::seam::{Note, Observer};
+use mainstay_core::topic::{self, Leaf};
+use mainstay_core::wire::encode_body_into;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+/// A line for a technician: the last one says how it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// On the way.
+    Note(String),
+    /// Done.
+    Done(String),
+    /// Not done, and why.
+    Failed(String),
+}
+
+/// The one observer of the agent.
+pub struct AgentObserver {
+    /// What `status` shows.
+    pub shared: Arc<Shared>,
+    /// Where progress goes.
+    pub link: Option<ControlLink>,
+    /// The topic of progress messages.
+    topic: String,
+    /// The technician who watches this deployment.
+    pub watcher: Option<Sender<Line>>,
+    /// The bundle in work, for progress messages.
+    manifest: Digest,
+    /// When progress was told last, and at which percent.
+    told: Option<(Instant, u64)>,
+    /// Beaten with every note: the watchdog is fed while it is young.
+    pub heart: Arc<Heartbeat>,
+}
+
+/// Progress is told at most this often, or every five percent, whichever comes first.
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+/// See [`PROGRESS_EVERY`].
+const PROGRESS_PERCENT: u64 = 5;
+
+impl AgentObserver {
+    /// An observer for this device's topics.
+    pub fn new(shared: Arc<Shared>, heart: Arc<Heartbeat>, fleet: &str, device: &str) -> Self {
+        let topic = topic::device(fleet, device, Leaf::Progress).to_string();
+        AgentObserver {
+            shared,
+            link: None,
+            topic,
+            watcher: None,
+            manifest: Digest::default(),
+            told: None,
+            heart,
+        }
+    }
+
+    /// Says something to the technician who watches, if one does.
+    pub fn tell(&mut self, line: Line) {
+        let last = !matches!(line, Line::Note(_));
+        if let Some(watcher) = &self.watcher
+            && (watcher.send(line).is_err() || last)
+        {
+            self.watcher = None;
+        }
+    }
+
+    fn progress(&mut self, progress: Progress) {
+        let percent = progress.done.saturating_mul(100).checked_div(progress.total).unwrap_or(0);
+        let due = self
+            .told
+            .is_none_or(|(when, at)| when.elapsed() >= PROGRESS_EVERY || percent >= at + PROGRESS_PERCENT);
+        if !due && progress.done < progress.total {
+            return;
+        }
+        self.told = Some((Instant::now(), percent));
+        let Progress { done, total, fetched, copied, kept, .. } = progress;
+        self.tell(Line::Note(format!(
+            "{percent} % of {total} bytes; fetched {fetched}, copied {copied}, kept {kept}"
+        )));
+        log::debug!("progress: {done} of {total} bytes; fetched {fetched}, copied {copied}, kept {kept}");
+        if let Some(link) = &self.link {
+            let mut bytes = [0; 128];
+            if let Ok(body) = encode_body_into(&progress, &mut bytes) {
+                link.tell(&self.topic, body);
+            }
+        }
+    }
+}
+
+impl Observer for AgentObserver {
+    fn note(&mut self, note: Note<'_>) {
+        self.heart.beat();
+        match note {
+            Note::Phase { phase, deployment } => {
+                let about = deployment
+                    .map(|d| format!(": {} for group {}, attempt {}", d.version, d.target, d.attempt));
+                let about = about.unwrap_or_default();
+                log::info!("phase {}{about}", phase_name(phase));
+                self.tell(Line::Note(format!("{}{about}", phase_name(phase))));
+                if let Some(d) = deployment
+                    && self.manifest != d.manifest
+                {
+                    (self.manifest, self.told) = (d.manifest, None);
+                }
+                self.shared.change(|status| (status.waiting, status.progress) = (None, None));
+            }
+            Note::Progress { done, total, fetched, copied, kept } => {
+                self.shared.change(|status| status.progress = Some([done, total, fetched, copied, kept]));
+                self.progress(Progress { manifest: self.manifest, done, total, fetched, copied, kept });
+            }
+            Note::Fault { doing, fault } => {
+                log::warn!("{doing}: {fault}");
+                self.shared.change(|status| status.fault = Some(format!("{doing}: {fault}")));
+                self.tell(Line::Note(format!("{doing}: {fault}")));
+            }
+            Note::Waiting { why } => {
+                let new = self.shared.change(|status| {
+                    let new = status.waiting.as_deref() != Some(why);
+                    status.waiting = Some(why.to_string());
+                    new
+                });
+                if new {
+                    log::info!("waits for {why}");
+                    self.tell(Line::Note(format!("waits for {why}")));
+                }
+            }
+            Note::Settled { deployment, outcome } => {
+                log::info!("settled: {} {}", deployment.version, outcome_text(outcome));
+            }
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! The agent's configuration: one TOML file, checked whole at start. What the board is stands in a file of its own
+//! (`mainstay-board-support`'s `Board`), because the board's maker writes that one and the plant this one.
+//!
+//! ```toml
+//! device = "gw-0001"                  # this gateway's name; the broker should insist that its certificate has it
+//! board  = "board.toml"               # relative paths begin at this file's folder
+//! trust  = "trust.root"               # the first trust root; rotated ones are kept in the state folder
+//! state  = "/var/lib/mainstay"
+//! run    = "/run/mainstay"
+//! image_floor = 3                     # the image's own floor: holds if the state is ever lost
+//!
+//! [broker]                            # leave it out on a gateway that is only updated by hand
+//! url   = "mqtts://broker.plant:8883"
+//! group = "line-1"
+//! ca    = "ca.pem"
+//! cert  = "gw-0001.pem"
+//! key   = "gw-0001.key"
+//!
+//! [update]
+//! reboot = "auto"                     # or "approve": a person says when (`mainstay approve`)
+//! late_fallback = "keep"              # or "prevent"
+//! hours = "22:00-05:00"               # UTC; download and reboot only then
+//!
+//! [[check]]                           # health checks of the trial: see the module `health`
+//! name = "broker"
+//! broker = true
+//! ```
+
+use crate::health;
+use crate::transport::BrokerConfig;
+use crate::transport::config::{WINDOW_MAX_DEFAULT, WINDOW_MAX_LIMIT};
+use mainstay_board_support::toml_file::{Result, Table, TomlFile};
+use mainstay_core::limits::NAME_BYTES_MAX;
+use mainstay_core::policy::LateFallback;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where the configuration is looked for unless `--config` says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/mainstay/mainstay.toml";
+
+/// The agent's configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file that it was read from.
+    pub file: PathBuf,
+    /// This gateway's name.
+    pub device: String,
+    /// The board file.
+    pub board: PathBuf,
+    /// The trust root that the image brings.
+    pub trust: PathBuf,
+    /// The state folder.
+    pub state: PathBuf,
+    /// The folder for what does not outlive a boot: the control socket, the trial's deadline.
+    pub run: PathBuf,
+    /// The image's own floor.
+    pub image_floor: u32,
+    /// How to reach the broker, if there is one; its `fleet` is filled in from the trust root.
+    pub broker: Option<Broker>,
+    /// When and how.
+    pub update: Update,
+    /// The health checks.
+    pub checks: Vec<health::CheckConfig>,
+}
+
+/// The broker, and the group whose desired state this gateway follows.
+#[derive(Clone, Debug)]
+pub struct Broker {
+    /// How to reach it.
+    pub link: BrokerConfig,
+    /// The group.
+    pub group: String,
+}
+
+/// When and how.
+#[derive(Clone, Debug)]
+pub struct Update {
+    /// Does a person have to say when the gateway may reboot into the trial?
+    pub approve_reboot: bool,
+    /// What becomes of the other group after a commit.
+    pub late_fallback: LateFallback,
+    /// Seconds of the day, UTC, between which it may download and reboot; may run over midnight.
+    pub hours: Option<(u32, u32)>,
+    /// Copy from the running group what did not change.
+    pub reuse: bool,
+    /// How long to wait before something is tried again.
+    pub retry: Duration,
+}
+
+impl Config {
+    /// Reads and checks the file.
+    pub fn load(path: &Path) -> Result<Config> {
+        let text = TomlFile::text_of(path)?;
+        Config::parse(&text, path)
+    }
+
+    /// Reads and checks `text`; `path` is what errors call it, and where relative paths begin.
+    pub fn parse(text: &str, path: &Path) -> Result<Config> {
+        TomlFile::parse(text, &path.display().to_string(), |top| config(top, path))
+    }
+
+    /// The Unix socket on which the daemon takes a technician's commands.
+    pub fn control_socket(&self) -> PathBuf {
+        self.run.join("control.sock")
+    }
+}
+
+fn config(mut top: Table<'_>, path: &Path) -> Result<Config> {
+    let base = path.parent().unwrap_or(Path::new("/"));
+    let device = name(&mut top, "device")?;
+    let board = top.need("board", "the path of the board file")?.path(base)?;
+    let trust = top.need("trust", "the path of the trust root")?.path(base)?;
+    let state = folder(&mut top, "state", base, "/var/lib/mainstay")?;
+    let run = folder(&mut top, "run", base, "/run/mainstay")?;
+    let image_floor = top.integer("image_floor", 0..=u32::MAX.into())?.unwrap_or(0) as u32;
+    let broker = top.table("broker")?.map(|table| broker(table, base, &device)).transpose()?;
+    let update = match top.table("update")? {
+        Some(table) => update(table)?,
+        None => Update::default(),
+    };
+    let checks = match top.value("check") {
+        Some(tables) => health::read_checks(tables.array("tables [[check]]")?, base)?,
+        None => Vec::new(),
+    };
+    top.finish()?;
+    Ok(Config { file: path.into(), device, board, trust, state, run, image_floor, broker, update, checks })
+}
+
+fn broker(mut table: Table<'_>, base: &Path, device: &str) -> Result<Broker> {
+    let url = table.need_text("url", "mqtts://host[:port]")?.to_string();
+    let path = |table: &mut Table<'_>, key| -> Result<PathBuf> {
+        Ok(table.value(key).map(|v| v.path(base)).transpose()?.unwrap_or_default())
+    };
+    let defaults = BrokerConfig::default();
+    let link = BrokerConfig {
+        ca: path(&mut table, "ca")?,
+        cert: path(&mut table, "cert")?,
+        key: path(&mut table, "key")?,
+        allow_plain: table.flag("allow_plain")?.unwrap_or(false),
+        keep_alive_s: table.integer("keep_alive_s", 5..=1800)?.unwrap_or(defaults.keep_alive_s.into()) as u16,
+        window_max: table
+            .integer("window_max", 1..=WINDOW_MAX_LIMIT.into())?
+            .unwrap_or(WINDOW_MAX_DEFAULT.into()) as u16,
+        device: device.to_string(),
+        url,
+        ..defaults
+    };
+    let group = name(&mut table, "group")?;
+    // All of the link is checked here but the fleet, which the trust root says.
+    let fleet = "checked-later".to_string();
+    BrokerConfig { fleet, ..link.clone() }
+        .check()
+        .map_err(|fault| table.error("", fault.what.to_string()))?;
+    table.finish()?;
+    Ok(Broker { link, group })
+}
+
+impl Default for Update {
+    fn default() -> Self {
+        Update {
+            approve_reboot: false,
+            late_fallback: LateFallback::Keep,
+            hours: None,
+            reuse: true,
+            retry: Duration::from_secs(5),
+        }
+    }
+}
+
+fn update(mut table: Table<'_>) -> Result<Update> {
+    let defaults = Update::default();
+    let approve_reboot = match table.value("reboot") {
+        None => defaults.approve_reboot,
+        Some(value) => match value.text("\"auto\" or \"approve\"")? {
+            "auto" => false,
+            "approve" => true,
+            _ => return Err(value.wrong("\"auto\" or \"approve\"")),
+        },
+    };
+    let late_fallback = match table.value("late_fallback") {
+        None => defaults.late_fallback,
+        Some(value) => match value.text("\"keep\" or \"prevent\"")? {
+            "keep" => LateFallback::Keep,
+            "prevent" => LateFallback::Prevent,
+            _ => return Err(value.wrong("\"keep\" or \"prevent\"")),
+        },
+    };
+    let hours = match table.value("hours") {
+        None => None,
+        Some(value) => {
+            let expected = "hours of the day in UTC, as in \"22:00-05:00\"";
+            Some(hours(value.text(expected)?).ok_or_else(|| value.wrong(expected))?)
+        }
+    };
+    let reuse = table.flag("reuse")?.unwrap_or(defaults.reuse);
+    let retry = table.integer("retry_s", 1..=3600)?.map_or(defaults.retry, Duration::from_secs);
+    table.finish()?;
+    Ok(Update { approve_reboot, late_fallback, hours, reuse, retry })
+}
+
+/// `"22:00-05:00"` → seconds of the day.
+fn hours(text: &str) -> Option<(u32, u32)> {
+    let time = |text: &str| {
+        let (hours, minutes) = text.trim().split_once(':')?;
+        let (hours, minutes): (u32, u32) = (hours.parse().ok()?, minutes.parse().ok()?);
+        (hours < 24 && minutes < 60).then_some(hours * 3600 + minutes * 60)
+    };
+    let (from, to) = text.split_once('-')?;
+    Some((time(from)?, time(to)?)).filter(|(from, to)| from != to)
+}
+
+fn name(table: &mut Table<'_>, key: &'static str) -> Result<String> {
+    let expected = "a name of letters, digits, '.', '_' and '-'";
+    let value = table.need(key, expected)?;
+    let text = value.text(expected)?;
+    match mainstay_core::wire::check_name(key, text) {
+        Ok(()) if text.len() <= NAME_BYTES_MAX => Ok(text.to_string()),
+        _ => Err(value.wrong(&format!("{expected}, at most {NAME_BYTES_MAX}"))),
+    }
+}
+
+fn folder(table: &mut Table<'_>, key: &'static str, base: &Path, default: &str) -> Result<PathBuf> {
+    Ok(table.value(key).map(|v| v.path(base)).transpose()?.unwrap_or(PathBuf::from(default)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+device = "gw-0001"
+board = "board.toml"
+trust = "trust.root"
+[broker]
+url = "mqtts://broker.plant"
+group = "line-1"
+ca = "ca.pem"
+cert = "gw.pem"
+key = "gw.key"
+"#;
+
+    fn parse(text: &str) -> std::result::Result<Config, String> {
+        Config::parse(text, Path::new("/etc/mainstay/mainstay.toml")).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn what_is_left_out_has_a_default_and_relative_paths_begin_at_the_file() {
+        let config = parse(GOOD).unwrap();
+        assert_eq!(config.board, Path::new("/etc/mainstay/board.toml"));
+        assert_eq!(config.state, Path::new("/var/lib/mainstay"));
+        assert_eq!(config.broker.as_ref().unwrap().group, "line-1");
+        assert!(!config.update.approve_reboot && config.update.reuse && config.checks.is_empty());
+    }
+
+    #[test]
+    fn each_wrong_line_is_named_with_what_was_expected_and_what_was_found() {
+        #[rustfmt::skip]
+        let cases = [
+            ("device = \"gw-0001\"", "device = \"gw/1\"",          "mainstay.toml:2: device: expected a name"),
+            ("board = \"board.toml\"", "bored = 1",                "board: expected the path of the board file, found nothing"),
+            ("[broker]", "extra = 1\n[broker]",                    "mainstay.toml:5: extra: expected one of"),
+            ("mqtts://broker.plant", "http://x",                   "expected mqtts://host[:port], found \"http://x\""),
+            ("mqtts://broker.plant", "mqtt://x",                   "allow_plain"),
+            ("ca = \"ca.pem\"", "",                                "broker ca: expected the path of a PEM file"),
+            ("group = \"line-1\"", "group = 7",                    "mainstay.toml:7: broker.group: expected a name"),
+            ("[broker]", "[update]\nreboot = \"later\"\n[broker]", "update.reboot: expected \"auto\" or \"approve\""),
+            ("[broker]", "[update]\nhours = \"25:00-26:00\"\n[broker]", "update.hours: expected hours of the day"),
+        ];
+        for (from, to, words) in cases {
+            let error = parse(&GOOD.replace(from, to)).unwrap_err();
+            assert!(error.contains(words), "{to}: {error}");
+        }
+    }
+
+    #[test]
+    fn hours_may_run_over_midnight_but_not_be_empty() {
+        assert_eq!(hours("22:00-05:30"), Some((79_200, 19_800)));
+        assert_eq!(hours("00:00-00:00"), None);
+        assert_eq!(hours("24:00-01:00"), None);
+    }
+}

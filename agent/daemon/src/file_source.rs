@@ -1,0 +1,107 @@
+//! A bundle that comes as one file, or through a pipe: read once, from front to back, never seeking.
+//!
+//! Objects are taken in the order in which they stand; one that nobody asks for is read and passed over. The
+//! manifest stands first and is taken at once, so that a bundle can be judged before anything else of it is read.
+
+use mainstay_core::bundle::{BUNDLE_MAGIC, OBJECT_HEADER_BYTES, Object};
+use mainstay_core::digest::Digest;
+use mainstay_core::fault;
+use mainstay_core::limits::OBJECT_BYTES_MAX;
+use mainstay_core::seam::{PieceSource, Result};
+use std::io::{ErrorKind, Read};
+
+/// Objects of a bundle file, in order.
+pub struct FileSource {
+    input: Box<dyn Read + Send>,
+    /// The object that was read last.
+    object: Vec<u8>,
+    /// Its name, once it has been computed.
+    name: Option<Digest>,
+    /// Bytes read so far, for messages.
+    at: u64,
+    manifest: Vec<u8>,
+}
+
+impl FileSource {
+    /// Reads the magic and the manifest's envelope.
+    pub fn open(input: Box<dyn Read + Send>) -> Result<Self> {
+        let mut source = FileSource { input, object: Vec::new(), name: None, at: 0, manifest: Vec::new() };
+        let mut magic = [0; BUNDLE_MAGIC.len()];
+        source.read(&mut magic)?;
+        if magic != BUNDLE_MAGIC {
+            return Err(fault!(
+                Corrupt,
+                "bundle: expected the magic MAINSTAY-BUNDLE1 at its start, found {magic:02x?}"
+            ));
+        }
+        match source.next()? {
+            Object::Manifest => {}
+            found => return Err(fault!(Corrupt, "bundle: expected its manifest first, found a {found:?}")),
+        }
+        source.manifest = std::mem::take(&mut source.object);
+        source.object.reserve_exact(OBJECT_BYTES_MAX);
+        Ok(source)
+    }
+
+    /// The envelope of the manifest, not yet verified.
+    pub fn manifest(&self) -> &[u8] {
+        &self.manifest
+    }
+
+    /// Reads on to the end mark: what a cut-off bundle does not have.
+    pub fn at_end(&mut self) -> Result<()> {
+        while self.next()? != Object::End {}
+        Ok(())
+    }
+
+    /// Reads the next object.
+    fn next(&mut self) -> Result<Object> {
+        let mut header = [0; OBJECT_HEADER_BYTES];
+        self.read(&mut header)?;
+        let (object, length) = Object::parse_header(&header)?;
+        let mut bytes = std::mem::take(&mut self.object);
+        bytes.resize(length, 0);
+        self.read(&mut bytes)?;
+        self.object = bytes;
+        self.name = None;
+        Ok(object)
+    }
+
+    fn read(&mut self, mut out: &mut [u8]) -> Result<()> {
+        while !out.is_empty() {
+            match self.input.read(out) {
+                Ok(0) => return Err(fault!(Corrupt, "bundle: cut short at byte {}", self.at)),
+                Ok(n) => {
+                    self.at += n as u64;
+                    out = out.get_mut(n..).unwrap_or_default();
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(fault!(Io, "bundle: read at byte {}: {e}", self.at)),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PieceSource for FileSource {
+    fn prefetch(&mut self, _name: &Digest, _bytes: u32) -> bool {
+        false // a file cannot be asked for more than its next object
+    }
+
+    fn fetch(&mut self, name: &Digest, _bytes: u32) -> Result<&[u8]> {
+        while self.name != Some(*name) {
+            if self.next()? == Object::End {
+                return Err(fault!(Corrupt, "bundle: object {name:?} is not in it, or not where it belongs"));
+            }
+            self.name = Some(Digest::of(&self.object));
+        }
+        Ok(&self.object)
+    }
+
+    fn release(&mut self, _name: &Digest) {}
+
+    fn refute(&mut self, name: &Digest) -> Result<()> {
+        // `fetch` only ever gives what has this name.
+        Err(fault!(Corrupt, "bundle: object {name:?} changed in memory"))
+    }
+}
