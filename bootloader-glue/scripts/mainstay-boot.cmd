@@ -109,9 +109,13 @@ for word in ${BOOT_ORDER} last-resort ${BOOT_ORDER}; do
       initrd=-
       fdt=${fdtcontroladdr}
       if test "${loaded}" != "board"; then
-        if load ${devtype} ${devnum}:${part} ${fdt_addr_r} /boot/board.dtb; then fdt=${fdt_addr_r}; fi
-        if load ${devtype} ${devnum}:${part} ${ramdisk_addr_r} /boot/initrd.img; then
-          initrd=${ramdisk_addr_r}:${filesize}
+        if test -e ${devtype} ${devnum}:${part} /boot/board.dtb; then
+          if load ${devtype} ${devnum}:${part} ${fdt_addr_r} /boot/board.dtb; then fdt=${fdt_addr_r}; fi
+        fi
+        if test -e ${devtype} ${devnum}:${part} /boot/initrd.img; then
+          if load ${devtype} ${devnum}:${part} ${ramdisk_addr_r} /boot/initrd.img; then
+            initrd=${ramdisk_addr_r}:${filesize}
+          fi
         fi
       fi
       part uuid ${devtype} ${devnum}:${part} mainstay_uuid
