@@ -8,10 +8,13 @@ use crate::files::read_small;
 use crate::meter::{Audience, size};
 use crate::rollout::{self, Schedule, Target};
 use crate::values::{duration_s, now_s, share, share_bp, time, utc};
+use crate::watch::{self as watching, Fleet};
 use crate::{keys, publish as publishing, trust};
 use clap::{ArgGroup, Args, value_parser};
 use mainstay_core::policy::{DesiredAction, DesiredState, MaintenanceWindow};
+use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 #[derive(Debug, Args)]
@@ -262,6 +265,64 @@ fn say_desired(state: &DesiredState) {
     }
 }
 
-pub(super) fn watch(_command: &Watch) -> Result<()> {
-    Err(fail!("not built yet"))
+pub(super) fn watch(command: &Watch) -> Result<()> {
+    let filters = watching::filters(&command.fleet)?;
+    let broker = command.broker.broker()?;
+    let mut session = Session::open(&broker)?;
+    for filter in &filters {
+        session.listen(filter)?;
+    }
+    let mut fleet = Fleet::default();
+    let live = !command.once && !command.json && std::io::stdout().is_terminal();
+    let (mut drawn, mut stale) = (Instant::now(), true);
+    loop {
+        let patience = if command.once { KEPT_GRACE } else { REDRAW };
+        let heard = session.hear(patience)?;
+        let Some(message) = heard else {
+            if command.once {
+                break;
+            }
+            if live && stale {
+                draw(&fleet);
+                (drawn, stale) = (Instant::now(), false);
+            }
+            continue;
+        };
+        let (id, said) = match watching::read(&command.fleet, &message.topic, &message.payload) {
+            Ok(read) => read,
+            Err(failure) => {
+                warn(format_args!("note: {failure}"));
+                continue;
+            }
+        };
+        let new = fleet.take(&id, &said, message.retained);
+        if command.json {
+            say(watching::as_json(&id, &said));
+        } else if live {
+            stale |= new;
+            if stale && drawn.elapsed() >= REDRAW {
+                draw(&fleet);
+                (drawn, stale) = (Instant::now(), false);
+            }
+        } else if new && !command.once {
+            let line = fleet.gateways.get(&id).map_or(format!("{id}  cleared"), |gateway| gateway.line(&id));
+            say(format_args!("{}  {line}", utc(now_s())));
+        }
+    }
+    if !command.json {
+        say(fleet.table(usize::MAX).trim_end());
+    }
+    session.close()
 }
+
+/// The whole screen, as many gateways as it holds.
+fn draw(fleet: &Fleet) {
+    let (rows, _) = console::Term::stdout().size();
+    let room = usize::from(rows).saturating_sub(4).max(1);
+    say(format_args!("\x1b[H\x1b[2J{}", fleet.table(room)));
+}
+
+/// How long the broker may be silent before what it kept counts as told.
+const KEPT_GRACE: Duration = Duration::from_millis(700);
+/// Not more often than the eye follows.
+const REDRAW: Duration = Duration::from_millis(250);
