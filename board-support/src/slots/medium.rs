@@ -16,6 +16,7 @@ use mainstay_core::fault::Fault;
 use mainstay_core::limits::SEGMENT_BYTES;
 use mainstay_core::seam::Result;
 use nix::fcntl::{OFlag, PosixFadviseAdvice, posix_fadvise};
+use nix::libc::off_t;
 
 use crate::board::SLOT_ALIGN;
 
@@ -230,7 +231,8 @@ impl Medium {
 
     /// Asks the kernel to drop clean pages. Only advice, so what it answers changes nothing.
     fn forget(&self, at: u64, length: u64) {
-        let _ = posix_fadvise(&self.plain, at as i64, length as i64, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+        let _ =
+            posix_fadvise(&self.plain, at as off_t, length as off_t, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
     }
 }
 
