@@ -73,7 +73,7 @@ impl Format {
     }
 
     /// Does a power cut inside a write of ours leave the old variables or the new ones? (For GRUB: as argued in
-    /// [`grub`](crate::grub), on a medium that writes sectors whole.)
+    /// [`grub`], on a medium that writes sectors whole.)
     pub const fn survives_a_power_cut(&self) -> bool {
         !matches!(self, Format::UbootSingle { .. })
     }

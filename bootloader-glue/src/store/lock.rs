@@ -36,7 +36,7 @@ impl Lock {
         self.missing.as_deref()
     }
 
-    /// Takes it. Busy: somebody else has held it for [`LOCK_WAIT_MS_MAX`].
+    /// Takes it. Busy: somebody else has held it for 5 s.
     pub fn take(&mut self) -> Result<()> {
         self.missing = None;
         let file = match OpenOptions::new().write(true).create(true).truncate(false).open(&self.path) {
