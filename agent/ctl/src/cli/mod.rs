@@ -20,7 +20,7 @@ use std::process::ExitCode;
 
 /// Keys, trust, bundles and rollouts for a fleet of gateways that run Mainstay
 #[derive(Debug, Parser)]
-#[command(name = "mainstayctl", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "mainstayctl", version, after_help = EXIT_CODES)]
 struct Cli {
     /// Show no progress
     #[arg(long, short, global = true)]

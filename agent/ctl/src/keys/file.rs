@@ -55,15 +55,15 @@ pub fn read_secret(
     passphrase: &mut dyn FnMut(&Path) -> Result<Zeroizing<String>>,
 ) -> Result<SigningKey> {
     let metadata = fs::metadata(path).within(|| path.display())?;
+    let bytes = Zeroizing::new(read_small(path, FILE_BYTES_MAX)?);
+    let text = str::from_utf8(&bytes)
+        .map_err(|_| fail!("{}: expected a key file, found no text", path.display()))?;
+    let parsed = SecretFile::parse(text).within(|| path.display())?;
     let mode = mode_of(&metadata);
     if metadata.is_file() && mode & 0o077 != 0 {
         return Err(fail!("{}: expected mode 0600 (its owner alone), found {mode:04o}", path.display())
             .todo(format!("chmod 600 {}, and think about who may have read it", path.display())));
     }
-    let bytes = Zeroizing::new(read_small(path, FILE_BYTES_MAX)?);
-    let text = str::from_utf8(&bytes)
-        .map_err(|_| fail!("{}: expected a key file, found no text", path.display()))?;
-    let parsed = SecretFile::parse(text).within(|| path.display())?;
     let Some((cost, salt, nonce)) = parsed.sealed else {
         return parsed.open_plain().within(|| path.display());
     };
