@@ -175,9 +175,20 @@ pub struct Workshop {
 impl Workshop {
     /// A good bundle: 900 KiB of content, with a segment of zeros and an odd tail.
     pub fn new(version: &str, security_version: u32) -> Workshop {
-        let mut content: Vec<u8> =
-            (0..900 * 1024u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        // Noise, zeros, and text: raw, zero and zstd segments, and more than one piece.
+        let mut noise = 0x9e37_79b9_7f4a_7c15u64;
+        let mut content: Vec<u8> = std::iter::repeat_with(|| {
+            noise ^= noise << 13;
+            noise ^= noise >> 7;
+            noise ^= noise << 17;
+            noise as u8
+        })
+        .take(900 * 1024)
+        .collect();
         content[SEGMENT_BYTES..2 * SEGMENT_BYTES].fill(0);
+        for (i, byte) in content[2 * SEGMENT_BYTES..3 * SEGMENT_BYTES].iter_mut().enumerate() {
+            *byte = b"a gateway in a plant "[i % 21];
+        }
         content[..version.len()].copy_from_slice(version.as_bytes());
         content.extend_from_slice(b"tail");
         let manifest = Manifest {
