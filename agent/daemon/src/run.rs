@@ -85,10 +85,17 @@ impl Base {
         let Base { config, store, opened, .. } = self;
         let board = &opened.board;
         let feeder = Feeder::for_board(board);
-        let trial = HealthTrial::new(board, config.checks.clone(), &config.run, feeder.clone(), shared.connected.clone());
+        let trial = HealthTrial::new(
+            board,
+            config.checks.clone(),
+            &config.run,
+            feeder.clone(),
+            shared.connected.clone(),
+        );
         shared.trial_runs_under(trial.interrupt());
         let interlock = board.interlock()?;
-        let interlock = interlock.map(|mut line| Box::new(move || line.may_reboot()) as crate::agent::Interlock);
+        let interlock =
+            interlock.map(|mut line| Box::new(move || line.may_reboot()) as crate::agent::Interlock);
         Agent::start(config, opened, store, World::outside(trial, feeder, interlock, broker), shared)
     }
 }

@@ -81,7 +81,9 @@ fn answer(mut stream: UnixStream, inbox: &SyncSender<Command>, shared: &Shared) 
             return writeln!(stream, "+");
         }
         "status json" => return writeln!(stream, ". {}\n+", shared.status().json()),
-        "rollback" if shared.end_trial("a technician said so") => return writeln!(stream, "+ the trial is over: going back"),
+        "rollback" if shared.end_trial("a technician said so") => {
+            return writeln!(stream, "+ the trial is over: going back");
+        }
         _ => match wish(&line, &stream) {
             Ok(wish) => wish,
             Err(fault) => return writeln!(stream, "! {fault}"),
