@@ -28,6 +28,7 @@
 //! | fallback | the bootloader goes back by itself |
 //! | rollback | the agent, or a person, decides to go back |
 //! | settled | the outcome is known and durable |
+//! | audit log, head | hash-chained lines of what happened; the number and hash of the last one |
 //! | drift | the running slot's content differs from its manifest |
 //! | wave | the part of a fleet that a rollout reaches in one step |
 
@@ -43,6 +44,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod audit;
 pub mod boot;
 pub mod bundle;
 pub mod copies;
