@@ -172,15 +172,27 @@ pub fn seal(state: &DesiredState, root: &TrustRoot, signers: &[SigningKey]) -> R
     Ok(bytes)
 }
 
-/// Replaces the action (and, if given, the share) of what stands on the broker; the new desired state.
+/// How a desired state is changed that stands on the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// What shall be done.
+    pub action: DesiredAction,
+    /// The share; `None`: as it was.
+    pub rollout_bp: Option<u16>,
+    /// When it ends; `None`: as it was, but never for a pause or a halt. Those hold for gateways too that come back
+    /// when the release's own time has passed, with half a download.
+    pub expires: Option<u64>,
+}
+
+/// Changes what stands on the broker; the new desired state.
 pub fn change(
     session: &mut Session,
     root: &TrustRoot,
     target: &Target,
-    action: DesiredAction,
-    rollout_bp: Option<u16>,
+    change: Change,
     signers: &[SigningKey],
 ) -> Result<DesiredState> {
+    let Change { action, rollout_bp, expires } = change;
     let found = current(session, root, target)?;
     let state = match &found {
         Current::State(state) => state.clone(),
@@ -196,8 +208,7 @@ pub fn change(
     let schedule = Schedule {
         rollout_bp: rollout_bp.unwrap_or(state.rollout_bp),
         window: state.window,
-        // A halt must not lose its force because the release's own time has passed.
-        expires: state.expires.filter(|_| action == DesiredAction::Run),
+        expires: expires.or(state.expires.filter(|_| action == DesiredAction::Run)),
         seq: None,
     };
     let next = next(&found, root, target, state.manifest, &state.version, action, &schedule)?;

@@ -11,11 +11,11 @@ use crate::fail::{Failure, Result};
 use crate::values::hex;
 use rumqttc::Outgoing;
 use rumqttc::Transport;
-use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
     ConnAck, ConnectProperties, ConnectReturnCode, DisconnectReasonCode, Filter, Packet, PubAckReason,
     PublishProperties, SubscribeReasonCode,
 };
+use rumqttc::v5::mqttbytes::{Error as MqttError, QoS};
 use rumqttc::v5::{Client, Connection, ConnectionError, Event, MqttOptions, StateError};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -44,7 +44,7 @@ pub struct Session {
     /// Heard, not yet asked for.
     heard: VecDeque<Message>,
     /// Filters to listen to again after a reconnection.
-    filters: Vec<String>,
+    filters: Vec<(String, QoS)>,
     subscribed: usize,
     failures: u32,
 }
@@ -107,11 +107,12 @@ impl Session {
         Ok(())
     }
 
-    /// Begins to listen, and waits until the broker agrees.
-    pub fn listen(&mut self, filter: &str) -> Result<()> {
-        self.filters.push(filter.into());
+    /// Begins to listen, and waits until the broker agrees. For a wide filter over what many have said, take QoS 0: of what a
+    /// broker keeps, Mosquitto queues at most 1000 messages for QoS 1 and drops the others without a word.
+    pub fn listen(&mut self, filter: &str, qos: QoS) -> Result<()> {
+        self.filters.push((filter.into(), qos));
         let wanted = self.subscribed + 1;
-        self.link.listen(filter).or_else(|_| self.reconnect("the connection ended"))?;
+        self.link.listen(filter, qos).or_else(|_| self.reconnect("the connection ended"))?;
         while self.subscribed < wanted {
             self.turn(ACK_TIMEOUT)?.ok_or_else(|| self.silent("does not answer a subscription"))?;
         }
@@ -135,8 +136,8 @@ impl Session {
     /// What the broker keeps at `topic`. There is no telling "nothing is kept" but by silence: a broker sends what it keeps
     /// right behind its answer to the subscription, so a second subscription's answer, and a moment more, is waited for.
     pub fn retained(&mut self, topic: &str) -> Result<Option<Vec<u8>>> {
-        self.listen(topic)?;
-        self.listen(&format!("{topic}/-"))?; // nobody publishes there
+        self.listen(topic, QoS::AtLeastOnce)?;
+        self.listen(&format!("{topic}/-"), QoS::AtLeastOnce)?; // nobody publishes there
         let until = Instant::now() + RETAINED_GRACE;
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -209,7 +210,6 @@ impl Session {
             if self.failures >= RECONNECTS_MAX {
                 return Err(fail!("{why}; gave up after {RECONNECTS_MAX} attempts to connect again"));
             }
-            log::warn!("{why}; connecting again");
             eprintln!("{why}; connecting again");
             thread::sleep(RECONNECT_WAIT * 2u32.saturating_pow(self.failures));
             self.failures += 1;
@@ -223,8 +223,8 @@ impl Session {
             }
         }
         self.subscribed = 0;
-        for filter in &self.filters {
-            self.link.listen(filter)?;
+        for (filter, qos) in &self.filters {
+            self.link.listen(filter, *qos)?;
         }
         let again = std::mem::take(&mut self.in_flight).into_values().chain(self.handed.drain(..));
         self.handed = again.collect();
@@ -295,10 +295,8 @@ impl Link {
             .map_err(|_| fail!("the connection ended"))
     }
 
-    fn listen(&self, filter: &str) -> Result<()> {
-        self.client
-            .subscribe_many([Filter::new(filter, QoS::AtLeastOnce)])
-            .map_err(|_| fail!("the connection ended"))
+    fn listen(&self, filter: &str, qos: QoS) -> Result<()> {
+        self.client.subscribe_many([Filter::new(filter, qos)]).map_err(|_| fail!("the connection ended"))
     }
 
     /// What ended a connection. The tunnel knows more than rumqttc, which sees a closed socket.
@@ -322,6 +320,10 @@ impl Link {
             ConnectionError::MqttState(StateError::OutgoingPacketTooLarge { pkt_size, max }) => {
                 fail!("{endpoint}: takes packets of at most {max} bytes, and one of {pkt_size} has to go").todo(RAISE_PACKET)
             }
+            // Mosquitto answers so, though MQTT 5 §3.4.2.1 does not list the code, and rumqttc does not read it.
+            ConnectionError::MqttState(StateError::Deserialization(MqttError::InvalidConnectReturnCode(0x95))) => {
+                fail!("{endpoint}: refuses a message as too large (0x95)").todo(RAISE_PACKET)
+            }
             ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, .. }) => {
                 let failure = fail!("{endpoint}: ended the connection: {reason_code:?}");
                 match reason_code {
@@ -329,7 +331,10 @@ impl Link {
                     _ => failure,
                 }
             }
-            ConnectionError::Io(e) if self.tunnel.is_none() => fail!("{endpoint}: {e}")
+            ConnectionError::Io(e)
+            | ConnectionError::MqttState(StateError::Io(e) | StateError::Deserialization(MqttError::Io(e)))
+                if self.tunnel.is_none() =>
+                fail!("{endpoint}: {e}")
                 .todo("look whether the broker is up, listens on this port, and takes connections without TLS there"),
             other => fail!("{endpoint}: {other}"),
         }
@@ -404,7 +409,7 @@ fn passing(error: &ConnectionError) -> bool {
             state,
             StateError::ConnFail { .. }
                 | StateError::OutgoingPacketTooLarge { .. }
-                | StateError::Deserialization(_)
+                | StateError::Deserialization(MqttError::InvalidConnectReturnCode(_))
                 | StateError::ServerDisconnect {
                     reason_code: DisconnectReasonCode::PacketTooLarge
                         | DisconnectReasonCode::NotAuthorized

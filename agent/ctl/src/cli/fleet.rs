@@ -12,6 +12,7 @@ use crate::watch::{self as watching, Fleet};
 use crate::{keys, publish as publishing, trust};
 use clap::{ArgGroup, Args, value_parser};
 use mainstay_core::policy::{DesiredAction, DesiredState, MaintenanceWindow};
+use rumqttc::v5::mqttbytes::QoS;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -148,6 +149,10 @@ pub(super) struct Resume {
     /// The share of the group that takes it [default: as it was]
     #[arg(long, value_name = "SHARE")]
     rollout: Option<String>,
+    /// The desired state counts for nothing after: Unix seconds, 2026-11-20T10:00:00Z, or +7d [default: as it was; after a
+    /// pause or a halt: never]
+    #[arg(long, value_name = "T")]
+    expires: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -222,26 +227,27 @@ pub(super) fn publish(command: &Publish, audience: Audience) -> Result<()> {
 }
 
 pub(super) fn halt(command: &Change) -> Result<()> {
-    change(command, DesiredAction::Halt, None)
+    change(command, rollout::Change { action: DesiredAction::Halt, rollout_bp: None, expires: None })
 }
 
 pub(super) fn pause(command: &Change) -> Result<()> {
-    change(command, DesiredAction::Pause, None)
+    change(command, rollout::Change { action: DesiredAction::Pause, rollout_bp: None, expires: None })
 }
 
 pub(super) fn resume(command: &Resume) -> Result<()> {
-    let rollout = command.rollout.as_deref().map(share_bp).transpose()?;
-    change(&command.change, DesiredAction::Run, rollout)
+    let rollout_bp = command.rollout.as_deref().map(share_bp).transpose()?;
+    let expires = command.expires.as_deref().map(|t| time(t, now_s())).transpose()?;
+    change(&command.change, rollout::Change { action: DesiredAction::Run, rollout_bp, expires })
 }
 
-fn change(command: &Change, action: DesiredAction, rollout_bp: Option<u16>) -> Result<()> {
+fn change(command: &Change, change: rollout::Change) -> Result<()> {
     let root = trust::load(&command.operator.trust)?;
     let target = command.target.target()?;
     let broker = command.broker.broker()?;
     let signers =
         keys::read_all(&command.operator.operator_key, &mut command.operator.passphrase.passphrases())?;
     let mut session = Session::open(&broker)?;
-    let state = rollout::change(&mut session, &root, &target, action, rollout_bp, &signers)?;
+    let state = rollout::change(&mut session, &root, &target, change, &signers)?;
     session.close()?;
     say_desired(&state);
     Ok(())
@@ -270,7 +276,7 @@ pub(super) fn watch(command: &Watch) -> Result<()> {
     let broker = command.broker.broker()?;
     let mut session = Session::open(&broker)?;
     for filter in &filters {
-        session.listen(filter)?;
+        session.listen(filter, QoS::AtMostOnce)?;
     }
     let mut fleet = Fleet::default();
     let live = !command.once && !command.json && std::io::stdout().is_terminal();

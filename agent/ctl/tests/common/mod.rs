@@ -1,6 +1,8 @@
 //! What the tests share: a desk to work at, the binary, and a broker where there is one.
 #![allow(dead_code)] // each test file uses its own part
 
+pub mod client;
+
 use mainstay_core::digest::Digest;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -187,8 +189,9 @@ impl Mosquitto {
     fn start_at(program: &Path, port: u16, lines: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let conf = folder.path().join("mosquitto.conf");
+        // Started by root, it would else become a user who cannot read the test's files.
         let log = std::fs::File::create(folder.path().join("log")).expect("a log");
-        std::fs::write(&conf, format!("listener {port} 127.0.0.1\n{lines}\n")).expect("written");
+        std::fs::write(&conf, format!("user root\nlistener {port} 127.0.0.1\n{lines}\n")).expect("written");
         let child = Command::new(program)
             .arg("-v")
             .arg("-c")
