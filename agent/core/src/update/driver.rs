@@ -6,7 +6,7 @@
 
 use super::install::{Installer, Reuse, WORKSPACE_BYTES, read_back};
 use super::record::{Deployment, Outcome, OutcomeKind, Phase, Record, Report};
-use super::recover::{Facts, confirms, recover};
+use super::recover::{Facts, confirms, of_what_runs, recover};
 use super::step::{Action, Event, Step, step};
 use crate::boot::{BootState, Group};
 use crate::bundle::VerifiedManifest;
@@ -75,6 +75,8 @@ pub struct Driver {
     retries: u8,
     lost: bool,
     looked: bool,
+    vouched: bool,
+    standing: bool,
 }
 
 impl Driver {
@@ -96,7 +98,16 @@ impl Driver {
             }
             Err(fault) => return Err(fault), // an unreadable medium, or a record of a newer agent: touch nothing
         };
-        let mut driver = Driver { record, settings, action: Action::Look, retries: 0, lost, looked: false };
+        let mut driver = Driver {
+            record,
+            settings,
+            action: Action::Look,
+            retries: 0,
+            lost,
+            looked: false,
+            vouched: false,
+            standing: false,
+        };
         if driver.record.floor < settings.image_floor {
             driver.persist(Record { floor: settings.image_floor, ..driver.record.clone() }, parts)?;
         }
@@ -135,8 +146,17 @@ impl Driver {
         if !self.accepts_offers() {
             return Err(fault!(Busy, "busy: {}", self.action.name()));
         }
-        if deployment.target == self.settings.running {
-            return Err(fault!(Refused, "offer: the target {} is the group that runs", deployment.target));
+        let running = self.settings.running;
+        if deployment.target == running {
+            return Err(fault!(Refused, "offer: the target {running} is the group that runs"));
+        }
+        if !self.standing {
+            self.action = Action::Look; // perhaps it could not be read
+            return Err(fault!(
+                Refused,
+                "offer: the running group {running} is not good to the bootloader, and {} is the only way up",
+                running.other()
+            ));
         }
         parts.state.persist(StateFile::Manifest, envelope)?;
         self.feed(Event::Offered(deployment), parts)
@@ -206,10 +226,12 @@ impl Driver {
     fn look(&mut self, parts: &mut Parts<'_>) -> Option<Facts> {
         let running = self.settings.running;
         let boot = self.noted(Action::Look, parts, |parts| parts.boot.state()).ok();
-        let facts = Facts { running, boot, first: !self.looked, lost: self.lost && !self.looked };
-        let confirmed = !confirms(&self.record, facts)
-            || self.noted(Action::Look, parts, |parts| parts.boot.mark_good(running)).is_ok();
-        if boot.is_some() && confirmed {
+        let facts = Facts { running, boot, first: !self.looked, lost: self.lost && !self.vouched };
+        let confirms = confirms(&self.record, facts);
+        let confirmed =
+            confirms && self.noted(Action::Look, parts, |parts| parts.boot.mark_good(running)).is_ok();
+        self.standing = confirmed || boot.is_some_and(|boot| boot.group(running).good == Some(true));
+        if boot.is_some() && confirms == confirmed {
             self.retries = 0;
             return Some(facts);
         }
@@ -222,17 +244,25 @@ impl Driver {
 
     /// Performs an action. `None`: it failed and is to be tried again later.
     fn act(&mut self, action: Action, parts: &mut Parts<'_>) -> Option<Event> {
-        let deployment = self.record.phase.deployment().cloned()?;
+        let running = self.settings.running;
+        let deployment = match (action, self.record.phase.deployment()) {
+            (Action::Vouch, _) | (_, None) => of_what_runs(&self.record, running),
+            (_, Some(deployment)) => deployment.clone(),
+        };
         let target = deployment.target;
         let done = |()| Event::Done;
         let result = match action {
             Action::Rest | Action::Look => return None,
+            Action::Vouch => match self.noted(action, parts, |parts| vouch(running, &deployment, parts)) {
+                Err(fault) if fault.kind == FaultKind::Cancelled => return None,
+                vouched => {
+                    self.vouched = vouched == Ok(Event::Done);
+                    vouched
+                }
+            },
             Action::AskToDownload => return Some(asked(parts.gate.may_download(&deployment), parts)),
             Action::AskToReboot => return Some(asked(parts.gate.may_reboot(&deployment), parts)),
-            Action::Withdraw => {
-                let running = self.settings.running;
-                self.noted(action, parts, |parts| withdraw(target, running, parts)).map(done)
-            }
+            Action::Withdraw => self.noted(action, parts, |parts| withdraw(target, running, parts)).map(done),
             Action::Stream => match self.noted(action, parts, |parts| self.stream(&deployment, parts)) {
                 Err(fault)
                     if matches!(
@@ -261,7 +291,7 @@ impl Driver {
                 Ok(Verdict::Unhealthy(why)) => Ok(Event::Unhealthy(why)),
                 // Somebody wants to be heard (a rollback, a shutdown): that is no verdict.
                 Err(fault) if fault.kind == FaultKind::Cancelled => return None,
-                Err(fault) => return Some(Event::Failed(clip(fault))),
+                Err(fault) => Err(fault), // a watchdog that did not open once says nothing of the image
             },
             // A write that failed may stand all the same; what is read decides.
             Action::MarkGood => self
@@ -279,7 +309,7 @@ impl Driver {
                 })
                 .map(done),
             Action::MarkBad => self.noted(action, parts, |parts| {
-                if target == self.settings.running && !parts.boot.state()?.leaves_a_way_up(target.other()) {
+                if target == running && !parts.boot.state()?.leaves_a_way_up(target.other()) {
                     return Ok(Event::NoWayBack);
                 }
                 parts.boot.mark_bad(target).map(done)
@@ -357,6 +387,21 @@ impl Driver {
         act: impl FnOnce(&mut Parts<'_>) -> Result<T>,
     ) -> Result<T> {
         act(parts).inspect_err(|fault| parts.observer.note(Note::Fault { doing: action.name(), fault }))
+    }
+}
+
+/// Runs the checks of the running group, whatever it is, and marks it good if they pass. `Unhealthy` only where giving
+/// it up leads somewhere: the bootloader has it on trial, and the other group is good.
+fn vouch(running: Group, deployment: &Deployment, parts: &mut Parts<'_>) -> Result<Event> {
+    match parts.trial.run(deployment)? {
+        Verdict::Healthy => parts.boot.mark_good(running).map(|()| Event::Done),
+        Verdict::Unhealthy(why) => {
+            let boot = parts.boot.state()?;
+            let on_trial = boot.group(running).good == Some(false);
+            let elsewhere =
+                boot.group(running.other()).good == Some(true) && boot.group(running.other()).bootable();
+            Ok(if on_trial && elsewhere { Event::Unhealthy(why) } else { Event::Failed(why) })
+        }
     }
 }
 

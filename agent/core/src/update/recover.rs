@@ -18,7 +18,7 @@
 //! RollingBack target    –                          mark bad did not get through        mark bad, reboot, bounded
 //! RollingBack other     –                          we are back                         mark bad again, settle
 //! Settled     other     –   (it was committed)     it died after its commit            settle: fell back, late
-//! Idle,       –         –   (running: not good)    a trial that the journal has lost   run it, as one of what runs
+//! Idle,       –         –   (running: not good)    a trial that the journal has lost   vouch for it, if it is well
 //!   Settled
 //! ```
 //! A verdict counts in the boot in which it was given: what came up once and was cut may not come up well again, so
@@ -52,12 +52,7 @@ pub fn recover(record: &Record, facts: Facts) -> Step {
             let why = "late fallback: it was committed, and the other group has come up all the same";
             Step::settled(record, d, outcome(OutcomeKind::FellBack, why))
         }
-        Phase::Idle | Phase::Settled(..) if unknown_trial(facts) => {
-            let d = of_what_runs(record, running);
-            let attempts = d.attempt;
-            let record = Record { attempts, trial_reboots: 0, ..record.clone() };
-            Step::to(&record, Phase::Trial(d), Action::RunTrial)
-        }
+        Phase::Idle | Phase::Settled(..) if unknown_trial(facts) => Step::act(Action::Vouch),
         Phase::Idle | Phase::Settled(..) => Step::act(Action::Rest),
 
         // The group that is to be written has been booted, and it was not this agent's arming: the one that ran
@@ -141,8 +136,10 @@ fn not_in_the_trial(record: &Record, d: Deployment, boot: &BootState) -> Step {
 }
 
 /// Does a group run that the bootloader has on trial, while the journal knows of none? Then the record was lost, or
-/// nothing else was left to boot. Left alone, its tries would run out one reboot after the other; and an update would
-/// withdraw the only group that is good.
+/// nothing else was left to boot. Left alone, its tries would run out one reboot after the other, and no update would
+/// be taken, for it would withdraw the only group that is good. So its checks are run, and if they pass it is marked
+/// good. If they do not, nothing is marked bad: which of the two groups is the good one, nobody knows for certain.
+/// Nothing is put on record either, so a cut changes nothing.
 const fn unknown_trial(facts: Facts) -> bool {
     match facts.boot {
         Some(boot) if facts.first => match boot.group(facts.running).good {
@@ -153,15 +150,15 @@ const fn unknown_trial(facts: Facts) -> bool {
     }
 }
 
-/// The deployment of what runs, as far as the record knows it.
-fn of_what_runs(record: &Record, running: Group) -> Deployment {
+/// The deployment of what runs, as far as the record knows it: what a trial is run by that no deployment asked for.
+pub(super) fn of_what_runs(record: &Record, running: Group) -> Deployment {
     let release = record.release(running);
     Deployment {
         manifest: release.map_or(Digest::default(), |r| r.manifest),
         version: release.map_or_else(|| clip("unknown"), |r| r.version.clone()),
         security_version: release.map_or(0, |r| r.security_version),
         target: running,
-        attempt: record.attempts.saturating_add(1),
+        attempt: 0,
         tries: TRIES_DEFAULT,
         deadline_s: TRIAL_SECONDS_DEFAULT,
         required: heapless::Vec::new(), // the gateway's own are required all the same

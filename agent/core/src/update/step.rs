@@ -17,6 +17,9 @@ pub enum Action {
     Rest,
     /// Look at the boot state again and recover from it: it could not be read.
     Look,
+    /// Run the health checks of a group that the bootloader has on trial and the record knows nothing of; if they
+    /// pass, tell the bootloader that it is good.
+    Vouch,
     /// Ask the gate for leave to download.
     AskToDownload,
     /// Make the target not bootable.
@@ -47,6 +50,7 @@ impl Action {
         match self {
             Action::Rest => "resting",
             Action::Look => "reading the boot state",
+            Action::Vouch => "vouching for the running group",
             Action::AskToDownload => "asking for leave to download",
             Action::Withdraw => "withdrawing the target group",
             Action::Stream => "writing the target group",
@@ -109,6 +113,12 @@ pub fn step(record: &Record, doing: Action, event: Event, running: Group) -> Opt
 
     match (record.phase.clone(), doing, event) {
         (Phase::Idle | Phase::Settled(..), Rest, Event::Offered(d)) => Some(Step::accepted(record, d)),
+
+        (Phase::Idle | Phase::Settled(..), Vouch, Event::Done) => act(Look),
+        // The bootloader has it on trial and the other group is good: its tries run out, and then that one comes up.
+        (Phase::Idle | Phase::Settled(..), Vouch, Event::Unhealthy(_)) => act(Reboot),
+        (Phase::Idle | Phase::Settled(..), Reboot, Event::Done | Event::Failed(_)) => later(Reboot),
+        (Phase::Idle | Phase::Settled(..), Vouch, Event::Failed(_)) => act(Rest),
 
         (Phase::Waiting(d), AskToDownload, Event::Allowed) => Some(Step::downloading(record, d)),
         (Phase::Waiting(_), AskToDownload, Event::NotYet) => later(AskToDownload),
