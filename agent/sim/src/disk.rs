@@ -18,6 +18,7 @@ pub const SLOTS: [(&str, usize); 2] = [("kernel", 8 * 1024), ("rootfs", 272 * 10
 #[derive(Clone, Debug)]
 pub struct Disk {
     slots: [[Slot; SLOTS.len()]; 2],
+    versions: [u32; 2],
 }
 
 #[derive(Clone, Debug)]
@@ -30,11 +31,12 @@ impl Disk {
     /// Zeros.
     pub fn blank() -> Self {
         let slots = SLOTS.map(|(_, bytes)| Slot { durable: vec![0; bytes], pending: Vec::new() });
-        Disk { slots: [slots.clone(), slots] }
+        Disk { slots: [slots.clone(), slots], versions: [0; 2] }
     }
 
     /// Puts an image into its place, as a factory does.
     pub fn flash(&mut self, group: Group, image: &Image) {
+        self.versions[group as usize] += 1;
         for (slot, (class, _)) in self.slots[group as usize].iter_mut().zip(SLOTS) {
             let content = image.content(class);
             slot.durable[..content.len()].copy_from_slice(&content);
@@ -60,8 +62,9 @@ impl Disk {
     }
 
     /// Reads, through the writes that are not synced.
-    pub fn read(&mut self, group: Group, class: &str, at: usize, out: &mut [u8]) {
-        let slot = self.slot(group, class);
+    pub fn read(&self, group: Group, class: &str, at: usize, out: &mut [u8]) {
+        let index = class_index(class);
+        let slot = &self.slots[group as usize][index];
         out.copy_from_slice(&slot.durable[at..at + out.len()]);
         for (start, bytes) in &slot.pending {
             for (offset, byte) in bytes.iter().enumerate() {
@@ -74,6 +77,7 @@ impl Disk {
 
     /// The power goes: the writes that were not synced are decided.
     pub fn lose_power(&mut self, keeps: Keeps) {
+        self.versions.iter_mut().for_each(|version| *version += 1);
         for (n, slot) in self.slots.iter_mut().flatten().enumerate() {
             let mut draw = match keeps {
                 Keeps::Torn(seed) => Draw::new(seed ^ (n as u64 + 1) << 32),
@@ -91,11 +95,6 @@ impl Disk {
         }
     }
 
-    /// Spoils a byte of what stands in a slot, as a failing medium does.
-    pub fn rot(&mut self, group: Group, class: &str, at: usize) {
-        self.slot(group, class).durable[at] ^= 0xff;
-    }
-
     /// Does a group hold exactly this image, whatever the power does now?
     pub fn holds(&self, group: Group, image: &Image) -> bool {
         self.slots[group as usize].iter().zip(SLOTS).all(|(slot, (class, _))| {
@@ -104,8 +103,17 @@ impl Disk {
         })
     }
 
-    fn slot(&mut self, group: Group, class: &str) -> &mut Slot {
-        let index = SLOTS.iter().position(|(name, _)| *name == class).expect("a class that the disk has");
-        &mut self.slots[group as usize][index]
+    /// Changes whenever what the group holds may have changed.
+    pub fn version(&self, group: Group) -> u32 {
+        self.versions[group as usize]
     }
+
+    fn slot(&mut self, group: Group, class: &str) -> &mut Slot {
+        self.versions[group as usize] += 1;
+        &mut self.slots[group as usize][class_index(class)]
+    }
+}
+
+fn class_index(class: &str) -> usize {
+    SLOTS.iter().position(|(name, _)| *name == class).expect("a class that the disk has")
 }

@@ -47,7 +47,7 @@ impl Mutant {
     ) -> Seams {
         match self {
             Mutant::NotWithdrawn | Mutant::MarkGoodBeforeTrial | Mutant::MarksTheWrongGroupBad => {
-                (Box::new(Boot { inner: boot, mutant: self }), state, slots)
+                (Box::new(Boot { inner: boot, mutant: self, withdrawn: None }), state, slots)
             }
             Mutant::FloorBeforeMarkGood | Mutant::ActsBeforeItPersists => {
                 (boot, Box::new(State { inner: state, mutant: self }), slots)
@@ -60,22 +60,26 @@ impl Mutant {
 struct Boot {
     inner: Box<dyn BootControl>,
     mutant: Mutant,
+    withdrawn: Option<Group>,
 }
 
 impl BootControl for Boot {
     fn state(&mut self) -> Result<BootState> {
         let mut state = self.inner.state()?;
-        if self.mutant == Mutant::NotWithdrawn {
-            // The driver looks whether the withdrawal took: it is told so.
-            let running = state.select().unwrap_or(Group::A);
-            *state.group_mut(running.other()) = GroupState::WITHDRAWN;
+        if let Some(group) = self.withdrawn {
+            *state.group_mut(group) = GroupState::WITHDRAWN; // the driver looks whether it took: it is told so
         }
         Ok(state)
     }
     fn withdraw(&mut self, group: Group) -> Result<()> {
-        if self.mutant == Mutant::NotWithdrawn { Ok(()) } else { self.inner.withdraw(group) }
+        if self.mutant == Mutant::NotWithdrawn {
+            self.withdrawn = Some(group);
+            return Ok(());
+        }
+        self.inner.withdraw(group)
     }
     fn arm_trial(&mut self, group: Group, tries: u8) -> Result<()> {
+        self.withdrawn = None;
         self.inner.arm_trial(group, tries)?;
         if self.mutant == Mutant::MarkGoodBeforeTrial { self.inner.mark_good(group) } else { Ok(()) }
     }

@@ -12,6 +12,7 @@ use crate::seams::{SimBoot, SimPower, SimSlots, SimState, SimTrial};
 use crate::world::{Board, Shared, World};
 use mainstay_core::boot::Group;
 use mainstay_core::bundle::VerifiedManifest;
+use mainstay_core::fault::Fault;
 use mainstay_core::policy::{Gateway, LateFallback, judge};
 use mainstay_core::seam::*;
 use mainstay_core::trust::TrustRoot;
@@ -225,16 +226,19 @@ impl Machine<'_> {
                     Ok(()) => {
                         outside.accepted.insert(driver.record().attempts);
                     }
+                    Err(fault) if outside.gives_up() => self.refused(outside, &fault),
                     Err(fault) => self.note(format!("offer: {fault}")),
                 }
             }
-            Err(fault) => {
-                self.note(format!("refused: {fault}"));
-                outside.refused.push((published.name, fault.what.to_string()));
-                outside.next();
-            }
+            Err(fault) => self.refused(outside, &fault),
         }
         true
+    }
+
+    fn refused(&self, outside: &mut Outside, fault: &Fault) {
+        self.note(format!("refused: {fault}"));
+        outside.refused.push(fault.what.to_string());
+        outside.next();
     }
 
     /// What happens in the midst of things.
@@ -258,7 +262,8 @@ impl Machine<'_> {
 
     /// All is told, but for a twist that comes last.
     fn end(&mut self, outside: &mut Outside) -> bool {
-        if outside.twist == Twist::CommittedGroupDies && !outside.twisted {
+        let approved = self.shared.with(|world| world.watch.approved);
+        if outside.twist == Twist::CommittedGroupDies && !outside.twisted && approved == [true, true] {
             outside.twisted = true;
             self.shared.with(|world| {
                 world.watch.rotten = true;
@@ -280,6 +285,7 @@ impl Machine<'_> {
             let trial = self.shared.with(|world| crate::invariant::record(world).ok().flatten());
             if trial.is_some_and(|r| r.phase.name() == PhaseName::Trial && self.group == Group::B) {
                 outside.twisted = true;
+                outside.accepted.clear(); // who has lost the record cannot report what it said
                 self.shared.with(|world| {
                     world.watch.rotten = true;
                     world.state.destroy(StateFile::Journal);

@@ -20,7 +20,8 @@ pub enum Twist {
     HaltDuringDownload,
     /// The link is down for this many fetches, from the third on.
     OfflineDuringDownload(u32),
-    /// Once all is settled, the group that was committed last cannot be loaded any more, and the gateway restarts.
+    /// Once all is settled and both groups are good, the one that runs cannot be loaded any more, and the gateway
+    /// restarts.
     CommittedGroupDies,
     /// The record is lost in both copies during the first trial, and the gateway restarts.
     RecordIsLostInTrial,
@@ -34,8 +35,8 @@ pub struct Outside {
     pub twist: Twist,
     /// How each release ended, as far as the gateway has reported it, each report once.
     pub reports: Vec<Report>,
-    /// Releases that the gateway refused, and why.
-    pub refused: Vec<(Digest, String)>,
+    /// Why the gateway refused releases.
+    pub refused: Vec<String>,
     /// Deployments that the gateway accepted, by attempt.
     pub accepted: BTreeSet<u32>,
     /// Has the release in force been halted?
@@ -81,6 +82,11 @@ impl Outside {
         self.offers += 1;
     }
 
+    /// Has the release been offered often enough?
+    pub fn gives_up(&self) -> bool {
+        self.offers >= OFFERS_MAX
+    }
+
     /// A report comes in; perhaps for the second time. `Err`: it is not true.
     pub fn receive(&mut self, report: &Report, world: &World) -> core::result::Result<(), String> {
         invariant_a_report_is_true(report, world)?;
@@ -90,7 +96,7 @@ impl Outside {
         self.reports.push(report.clone());
         if self.desired().is_some_and(|published| published.name == report.manifest) {
             let failed = report.outcome.kind == OutcomeKind::Failed;
-            if !failed || self.offers >= OFFERS_MAX {
+            if !failed || self.gives_up() {
                 self.next();
             }
         }

@@ -59,15 +59,11 @@ pub struct SimEnv(Shared);
 
 impl EnvStore for SimEnv {
     fn read(&mut self, copy: usize) -> Result<Vec<u8>> {
-        self.0.with(|world| world.env.get(copy).cloned()).ok_or_else(|| fault!(NotFound, "no copy {copy}"))
+        self.0.with(|world| world.env().get(copy).cloned()).ok_or_else(|| fault!(NotFound, "no copy {copy}"))
     }
     fn write(&mut self, copy: usize, at: usize, bytes: &[u8]) -> Result<()> {
         self.0.effect("the agent writes the environment", |world, tear| {
-            let before = world.vars().map(|env| env.vars().clone());
-            if let Some(copy) = world.env.get_mut(copy) {
-                tear.write(copy, at, bytes);
-            }
-            if world.vars().map(|env| env.vars().clone()) != before {
+            if world.write_env(copy, at, bytes, tear) {
                 invariant::environment_changed(world);
             }
         })

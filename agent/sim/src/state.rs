@@ -8,12 +8,16 @@ use mainstay_core::seam::StateFile;
 #[derive(Clone, Debug)]
 pub struct StateMedium {
     copies: [[Vec<u8>; 2]; 3],
+    version: u32,
 }
 
 impl Default for StateMedium {
     fn default() -> Self {
         let empty = |file| [vec![0; copies::copy_bytes(file)], vec![0; copies::copy_bytes(file)]];
-        StateMedium { copies: [StateFile::Journal, StateFile::Manifest, StateFile::Trust].map(empty) }
+        StateMedium {
+            copies: [StateFile::Journal, StateFile::Manifest, StateFile::Trust].map(empty),
+            version: 0,
+        }
     }
 }
 
@@ -30,6 +34,7 @@ impl StateMedium {
         payload: &[u8],
         tear: Tear,
     ) -> mainstay_core::seam::Result<()> {
+        self.version += 1;
         let copies::Pair { next_copy, next_seq, .. } = self.pair(file);
         let mut bytes = [0; COPY_BYTES_MAX];
         let bytes = &mut bytes[..copies::copy_bytes(file)];
@@ -40,7 +45,13 @@ impl StateMedium {
 
     /// Spoils both copies, as nothing but a broken medium does.
     pub fn destroy(&mut self, file: StateFile) {
+        self.version += 1;
         self.copies[file as usize].iter_mut().for_each(|copy| copy[..64].fill(0x5a));
+    }
+
+    /// Changes whenever something is written.
+    pub fn version(&self) -> u32 {
+        self.version
     }
 
     fn pair(&self, file: StateFile) -> copies::Pair<'_> {

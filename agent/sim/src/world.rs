@@ -14,7 +14,7 @@ use mainstay_bootloader_glue::{Format, Vars, model};
 use mainstay_core::boot::{BootState, Group};
 use mainstay_core::fault;
 use mainstay_core::seam::Result;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 /// Which bootloader the gateway has, and by which variables it goes.
@@ -37,8 +37,6 @@ impl Board {
 pub struct World {
     /// The slots.
     pub disk: Disk,
-    /// The copies of the bootloader's environment, as they stand on the medium.
-    pub env: Vec<Vec<u8>>,
     /// The agent's state.
     pub state: StateMedium,
     /// The bootloader.
@@ -59,6 +57,24 @@ pub struct World {
     pub trace: Vec<String>,
     convention: Box<dyn Convention + Send>,
     schedule: Schedule,
+    env: Vec<Vec<u8>>,
+    parsed: Parsed,
+    env_version: u32,
+    seen: Cell<[(u32, Option<usize>); 2]>,
+}
+
+/// What the environment says, parsed when it is written and not at each look.
+struct Parsed {
+    vars: Result<Vars>,
+    state: Result<BootState>,
+}
+
+impl Parsed {
+    fn of(board: Board, convention: &dyn Convention, env: &[Vec<u8>]) -> Self {
+        let vars = board.format.parse(env).map(|env| env.vars().clone());
+        let state = vars.as_ref().map_err(Clone::clone).and_then(|vars| convention.state(vars));
+        Parsed { vars, state }
+    }
 }
 
 impl World {
@@ -82,7 +98,6 @@ impl World {
         let watch = Watch::new(first.security_version, second.is_some());
         World {
             disk,
-            env,
             state: StateMedium::default(),
             board,
             images,
@@ -92,24 +107,52 @@ impl World {
             boots: 0,
             watch,
             trace: Vec::new(),
+            parsed: Parsed::of(board, &*convention, &env),
+            env_version: 0,
             convention,
             schedule,
+            env,
+            seen: Cell::new([(u32::MAX, None); 2]),
         }
     }
 
     /// The image that a group holds, whole and durable.
     pub fn image(&self, group: Group) -> Option<&Image> {
-        self.images.iter().find(|image| self.disk.holds(group, image))
+        let mut seen = self.seen.get();
+        let (version, holds) = &mut seen[group as usize];
+        if *version != self.disk.version(group) {
+            *version = self.disk.version(group);
+            *holds = self.images.iter().position(|image| self.disk.holds(group, image));
+            self.seen.set(seen);
+        }
+        seen[group as usize].1.and_then(|index| self.images.get(index))
     }
 
-    /// What the bootloader's variables say.
+    /// What the bootloader's variables say, of each group.
     pub fn boot_state(&self) -> Result<BootState> {
-        self.convention.state(self.vars()?.vars())
+        self.parsed.state.clone()
     }
 
     /// The bootloader's variables.
-    pub fn vars(&self) -> Result<mainstay_bootloader_glue::Env> {
-        self.board.format.parse(&self.env)
+    pub fn vars(&self) -> Result<&Vars> {
+        self.parsed.vars.as_ref().map_err(Clone::clone)
+    }
+
+    /// The copies of the bootloader's environment, as they stand on the medium.
+    pub fn env(&self) -> &[Vec<u8>] {
+        &self.env
+    }
+
+    /// Writes to one of them, as far as it gets through. Says whether the variables changed by it.
+    pub fn write_env(&mut self, copy: usize, at: usize, bytes: &[u8], tear: Tear) -> bool {
+        if let Some(copy) = self.env.get_mut(copy) {
+            tear.write(copy, at, bytes);
+        }
+        self.env_version += 1;
+        let parsed = Parsed::of(self.board, &*self.convention, &self.env);
+        let changed = parsed.vars != self.parsed.vars;
+        self.parsed = parsed;
+        changed
     }
 
     /// One pass of the boot script over these copies.
@@ -125,6 +168,11 @@ impl World {
     /// The convention.
     pub fn convention(&self) -> &dyn Convention {
         &*self.convention
+    }
+
+    /// Changes whenever the environment is written, or what a group holds.
+    pub fn boot_version(&self) -> [u32; 3] {
+        [self.env_version, self.disk.version(Group::A), self.disk.version(Group::B)]
     }
 
     fn upset(&self) -> Option<Upset> {
@@ -194,17 +242,14 @@ impl Shared {
             if world.boots > BOOTS_MAX {
                 down(Down::Violation(format!("it settles: {BOOTS_MAX} boots, and it has not")));
             }
-            let env = world.env.clone();
-            match world.boot(&env) {
+            match world.boot(&world.env) {
                 Ok(boot) => boot,
                 Err(fault) => down(Down::Violation(format!("the bootloader cannot go on: {fault}"))),
             }
         });
         for write in boot.writes {
             let saved = self.effect("the bootloader saves its environment", |world, tear| {
-                if let Some(copy) = world.env.get_mut(write.copy) {
-                    tear.write(copy, write.at, &write.bytes);
-                }
+                world.write_env(write.copy, write.at, &write.bytes, tear);
             });
             if saved.is_err() {
                 down(Down::PowerCut); // a bootloader that cannot save resets
