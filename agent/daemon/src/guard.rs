@@ -17,7 +17,9 @@
 //! itself (F_GETLK), so no number of a process that is long gone is ever killed.
 //!
 //! **It waits with next to nothing**: one thread, no file but the socket and the lock, the reboot command on its own
-//! command line, so that nothing has to be read or parsed at the moment at which nothing works any more.
+//! command line, so that nothing has to be read or parsed at the moment at which nothing works any more. Measured on
+//! x86_64 with musl: 1.2 MiB of RSS, of which 144 KiB are its own and the rest pages of the program's file, which
+//! running agents have in memory anyway; it wakes every five seconds.
 //!
 //! **What it needs from outside**: a systemd unit with `KillMode=process`. By default systemd kills what a dead service
 //! leaves in its control group, and the guard with it; the restarted agent then starts a new one, but an agent that is

@@ -62,6 +62,7 @@ struct Heart {
     beat_ms: AtomicU64,
 }
 
+/// Later than any moment, so it never grows old.
 const RESTING: u64 = u64::MAX;
 
 /// A thread's end of its sign of life. Dropped, it is not expected any more, unless the thread panics: then it stays,
@@ -220,7 +221,7 @@ impl State {
 impl Heart {
     fn is_stale(&self, now_ms: u64) -> bool {
         let beat_ms = self.beat_ms.load(Ordering::Relaxed);
-        beat_ms != RESTING && u128::from(now_ms.saturating_sub(beat_ms)) > self.limit.as_millis()
+        u128::from(now_ms.saturating_sub(beat_ms)) > self.limit.as_millis()
     }
 }
 
