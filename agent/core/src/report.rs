@@ -7,6 +7,7 @@
 //! | [`Outcome`] | `…/report` | no | when settled, until acknowledged by the broker |
 //! | [`Progress`] | `…/prog` | no | while writing, at most every five seconds or five percent |
 
+use crate::audit::Head;
 use crate::boot::Group;
 use crate::digest::Digest;
 use crate::limits::{DETAIL_BYTES_MAX, VERSION_BYTES_MAX};
@@ -59,6 +60,8 @@ pub struct Presence {
     pub detail: String<DETAIL_BYTES_MAX>,
     /// The agent's version.
     pub agent: String<24>,
+    /// Where the audit log stands: who keeps this can tell whether its end was cut later.
+    pub audit: Head,
 }
 
 /// How far the writing has come. Bytes.

@@ -27,6 +27,7 @@ fn presence(version: &str) -> Vec<u8> {
         desired_seq: 5,
         detail: heapless::String::new(),
         agent: clip("0.1.0"),
+        audit: mainstay_core::audit::Head::genesis("gw-1"),
     };
     encode_body(&state).expect("encoded")
 }

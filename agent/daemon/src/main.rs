@@ -203,7 +203,7 @@ fn without_daemon(config: config::Config) -> Result<Status, Fault> {
         Err(_) => (mainstay_core::update::Record::factory(config.image_floor), true),
     };
     Ok(Status {
-        device: config.device,
+        device: config.device.clone(),
         trust: (opened.trust.fleet.to_string(), opened.trust.version),
         compatible: opened.board.compatible.to_string(),
         running: opened.running,
@@ -215,6 +215,7 @@ fn without_daemon(config: config::Config) -> Result<Status, Fault> {
         waiting: None,
         fault: None,
         daemon: false,
+        audit: mainstay::audit_log::head(&config.state, &config.device),
     })
 }
 

@@ -16,6 +16,7 @@ use crate::status::{LinkStatus, Status};
 use crate::store::FolderStore;
 use crate::transport::{Broker, BrokerConfig, ControlLink, Event, Events};
 use mainstay_board_support::Board;
+use mainstay_core::audit::Head;
 use mainstay_core::fault;
 use mainstay_core::fault::Fault;
 use mainstay_core::limits::RECORD_BYTES_MAX;
@@ -77,6 +78,7 @@ impl Base {
             waiting: None,
             fault: None,
             daemon,
+            audit: Head::genesis(&self.config.device),
         }
     }
 

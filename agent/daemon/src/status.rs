@@ -1,6 +1,7 @@
 //! What the agent says of itself to a technician: as text on a serial console, or as JSON for tools. The daemon keeps
 //! one of these up to date; without a daemon the commands make one from what stands on the medium.
 
+use mainstay_core::audit::Head;
 use mainstay_core::boot::{BootState, Group};
 use mainstay_core::update::{Outcome, OutcomeKind, Phase, PhaseName, Record};
 use std::fmt::Write as _;
@@ -30,6 +31,8 @@ pub struct Status {
     pub waiting: Option<String>,
     /// The last thing that failed.
     pub fault: Option<String>,
+    /// Where the audit log stands.
+    pub audit: Head,
     /// Is a daemon running?
     pub daemon: bool,
 }
@@ -182,6 +185,8 @@ impl Status {
             .flag("record_lost", self.record_lost)
             .number("unreported", self.record.unreported.len() as u64)
             .raw("broker", &link.done())
+            .number("audit_seq", self.audit.seq)
+            .text("audit_hash", &self.audit.hash.to_string())
             .flag("daemon", self.daemon)
             .done()
     }
@@ -319,6 +324,7 @@ mod tests {
             waiting: None,
             fault: None,
             daemon: true,
+            audit: Head::genesis("gw"),
         };
         let json = status.json();
         assert!(

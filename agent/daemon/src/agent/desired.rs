@@ -2,6 +2,7 @@
 //! every piece of news: the answer depends on what is so, not on the order in which it became known.
 
 use super::Agent;
+use mainstay_core::audit::Event;
 use mainstay_core::bundle::VerifiedManifest;
 use mainstay_core::digest::Digest;
 use mainstay_core::fault::{Fault, clip};
@@ -127,6 +128,14 @@ impl Agent {
         self.driver.update(record, &mut self.world.parts())?;
         let news = self.desires.states[slot].as_ref() != Some(&desired);
         if news {
+            let values: [(&str, &dyn std::fmt::Display); 5] = [
+                ("group", &group),
+                ("seq", &desired.seq),
+                ("action", &format!("{:?}", desired.action)),
+                ("version", &desired.version),
+                ("manifest", &desired.manifest),
+            ];
+            self.audit(Event::DesiredTaken, &values);
             log::info!(
                 "desired state of {group}: {:?} {} (sequence {})",
                 desired.action,
@@ -143,6 +152,7 @@ impl Agent {
         let next: TrustRoot = self.world.trust.rotate(payload)?;
         self.world.store.persist(StateFile::Trust, payload)?;
         log::info!("trust root: rotated to version {}", next.version);
+        self.audit(Event::TrustRotated, &[("version", &next.version)]);
         let fleet = next.fleet.clone();
         let (old, new) = (topic::trust(&fleet, next.version), topic::trust(&fleet, next.version + 1));
         self.world.trust = next;
@@ -294,6 +304,7 @@ impl Agent {
     /// A bundle was refused before it was a deployment: said once, and not tried again until there is news.
     fn refused(&mut self, manifest: &Digest, version: &str, fault: &Fault) {
         log::warn!("refused {version}: {fault}");
+        self.audit(Event::Rejected, &[("version", &version), ("manifest", manifest), ("why", &fault.what)]);
         self.shared.change(|status| status.fault = Some(format!("refused {version}: {fault}")));
         self.desires.refuse(*manifest);
         let mut record = self.driver.record().clone();

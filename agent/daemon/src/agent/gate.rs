@@ -138,8 +138,8 @@ mod tests {
             (22 * H,   5 * H,  4 * H,   true),
             (22 * H,   5 * H,  5 * H,   false),
             (22 * H,   5 * H,  12 * H,  false),
-            (1 * H,    2 * H,  1 * H,   true),
-            (1 * H,    2 * H,  2 * H,   false),
+            (H,        2 * H,  H,       true),
+            (H,        2 * H,  2 * H,   false),
         ];
         for (from, to, now, expected) in cases {
             assert_eq!(within(from, to, now), expected, "{from} {to} {now}");

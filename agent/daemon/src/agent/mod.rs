@@ -20,6 +20,7 @@ pub use observer::{AgentObserver, Line};
 pub use source::AgentSource;
 pub use technician::{Mark, Request, Wish};
 
+use crate::audit_log::AuditLog;
 use crate::config::Config;
 use crate::health::{Feeder, HealthTrial, Heartbeat, Interrupt};
 use crate::inflate::Zstd;
@@ -28,6 +29,7 @@ use crate::store::FolderStore;
 use crate::transport::{self, Broker, ControlLink};
 use desired::Desires;
 use mainstay_board_support::{Board, BoardPower, BoardSlots, SystemClock};
+use mainstay_core::audit::Event;
 use mainstay_core::boot::BootState;
 use mainstay_core::fault;
 use mainstay_core::limits::{DETAIL_BYTES_MAX, ENVELOPE_BYTES_MAX};
@@ -227,6 +229,7 @@ impl Agent {
             reuse: Reuse { target: true, running: config.update.reuse },
         };
         let clock = Box::new(SystemClock);
+        let audit = AuditLog::open(&config.state, &config.device, &running);
         let heart = Arc::new(feeder.heartbeat("agent", SILENT_MAX));
         let mut world = World {
             boot: Box::new(board.open_boot_control()?),
@@ -235,7 +238,7 @@ impl Agent {
             gate: AgentGate::new(config.update.clone(), clock, interlock),
             trial,
             power: BoardPower::new(&board),
-            observer: AgentObserver::new(shared.clone(), heart.clone(), &trust.fleet, &config.device),
+            observer: AgentObserver::new(shared.clone(), audit, heart.clone(), &trust.fleet, &config.device),
             source: AgentSource::new(broker, shared.interrupt.clone(), heart),
             inflate: Zstd::default(),
             workspace: workspace(),
@@ -255,6 +258,10 @@ impl Agent {
             tickets: 0,
             session: session(),
         };
+        if agent.driver.record_was_lost() {
+            let floor = agent.driver.record().floor;
+            agent.audit(Event::StateLost, &[("floor", &floor)]);
+        }
         agent.show();
         Ok(agent)
     }
@@ -377,6 +384,10 @@ impl Agent {
         if let Phase::Settled(deployment, outcome) = &phase {
             let line = format!("{} {}", deployment.version, crate::status::outcome_text(outcome));
             let good = outcome.kind == OutcomeKind::Committed;
+            if good {
+                let floor = self.driver.record().floor;
+                self.audit(Event::FloorRaised, &[("floor", &floor)]);
+            }
             self.world.observer.tell(if good { Line::Done(line) } else { Line::Failed(line) });
             self.desires.settled(deployment, outcome);
         }
@@ -463,6 +474,11 @@ impl Agent {
         mainstay_core::topic::device(&self.world.trust.fleet, &self.config.device, leaf)
     }
 
+    /// Records what the driver does not note.
+    fn audit(&mut self, event: Event, values: &[(&str, &dyn std::fmt::Display)]) {
+        self.world.observer.audit.record(event, values);
+    }
+
     fn heart(&self) -> &Heartbeat {
         &self.world.observer.heart
     }
@@ -474,7 +490,9 @@ impl Agent {
         let record = self.driver.record().clone();
         let lost = self.driver.record_was_lost();
         let trust = (self.world.trust.fleet.to_string(), self.world.trust.version);
+        let audit = self.world.observer.audit.head();
         self.shared.change(|status| {
+            status.audit = audit;
             (status.boot, status.record, status.record_lost, status.trust) = (boot, record, lost, trust);
         });
     }
@@ -503,6 +521,7 @@ pub fn presence(status: &Status, availability: Availability, session: u64) -> Pr
         desired_seq: group_seq.max(device_seq),
         detail: fault::clip::<DETAIL_BYTES_MAX>(detail),
         agent: fault::clip(env!("CARGO_PKG_VERSION")),
+        audit: status.audit,
     }
 }
 

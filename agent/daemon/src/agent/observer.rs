@@ -2,6 +2,7 @@
 //! lines for a technician who watches, and heartbeats for the watchdog.
 
 use super::Shared;
+use crate::audit_log::AuditLog;
 use crate::health::Heartbeat;
 use crate::status::{outcome_text, phase_name};
 use crate::transport::ControlLink;
@@ -39,6 +40,8 @@ pub struct AgentObserver {
     manifest: Digest,
     /// When progress was told last, and at which percent.
     told: Option<(Instant, u64)>,
+    /// What happened, for auditors: recorded first, before anybody is told.
+    pub audit: AuditLog,
     /// Beaten with every note: the watchdog is fed while it is young.
     pub heart: Arc<Heartbeat>,
 }
@@ -50,7 +53,13 @@ const PROGRESS_PERCENT: u64 = 5;
 
 impl AgentObserver {
     /// An observer for this device's topics.
-    pub fn new(shared: Arc<Shared>, heart: Arc<Heartbeat>, fleet: &str, device: &str) -> Self {
+    pub fn new(
+        shared: Arc<Shared>,
+        audit: AuditLog,
+        heart: Arc<Heartbeat>,
+        fleet: &str,
+        device: &str,
+    ) -> Self {
         let topic = topic::device(fleet, device, Leaf::Progress).to_string();
         AgentObserver {
             shared,
@@ -59,6 +68,7 @@ impl AgentObserver {
             watcher: None,
             manifest: Digest::default(),
             told: None,
+            audit,
             heart,
         }
     }
@@ -99,6 +109,7 @@ impl AgentObserver {
 impl Observer for AgentObserver {
     fn note(&mut self, note: Note<'_>) {
         self.heart.beat();
+        self.audit.note(&note);
         match note {
             Note::Phase { phase, deployment } => {
                 let about = deployment

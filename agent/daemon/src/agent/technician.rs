@@ -2,6 +2,7 @@
 
 use super::{Agent, Line};
 use crate::file_source::FileSource;
+use mainstay_core::audit::Event;
 use mainstay_core::boot::Group;
 use mainstay_core::digest::Digest;
 use mainstay_core::fault;
@@ -131,11 +132,13 @@ impl Agent {
             }
         };
         log::warn!("by hand: {said}");
+        self.audit(Event::MarkedByHand, &[("what", &said)]);
         Ok(said)
     }
 
     fn go_back(&mut self) -> Result<String, Fault> {
         if self.driver.roll_back("a technician said so", &mut self.world.parts())? {
+            self.audit(Event::RolledBackByHand, &[]);
             return Ok("the trial is over: going back".into());
         }
         self.no_trial("rolled back")?;
@@ -151,6 +154,7 @@ impl Agent {
         self.not_under_the_floor(other)?;
         self.world.boot.mark_good(other)?;
         log::warn!("by hand: rolled back to group {other}");
+        self.audit(Event::RolledBackByHand, &[("group", &other)]);
         self.world.parts().power.reboot("Mainstay: rolled back by a technician")?;
         Ok(format!("group {other} is booted next: rebooting"))
     }
