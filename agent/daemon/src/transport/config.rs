@@ -169,7 +169,8 @@ mod tests {
 
     #[test]
     fn urls_are_taken_whole_or_refused() {
-        let cases: [(&str, Option<(bool, &str, u16)>); 16] = [
+        type Found = (bool, &'static str, u16);
+        let cases: [(&str, Option<Found>); 16] = [
             ("mqtts://broker.plant", Some((true, "broker.plant", 8883))),
             ("mqtts://broker.plant:1", Some((true, "broker.plant", 1))),
             ("mqtt://10.0.0.1", Some((false, "10.0.0.1", 1883))),
@@ -195,7 +196,8 @@ mod tests {
 
     #[test]
     fn each_wrong_field_is_named() {
-        let cases: [(&str, fn(&mut BrokerConfig)); 9] = [
+        type Spoil = fn(&mut BrokerConfig);
+        let cases: [(&str, Spoil); 9] = [
             ("broker url", |c| c.url = "http://x".into()),
             ("allow_plain", |c| c.url = "mqtt://x".into()),
             ("device", |c| c.device = "a/b".into()),

@@ -1,10 +1,13 @@
 //! The connection that stays: desired state and commands down, birth, reports and results up.
 //!
 //! MQTT 5, client id = device id, Clean Start 0 and a session of seven days, so that commands wait in the broker while the
-//! gateway is away. Receive Maximum 8, packets up to 128 KiB: at most 1 MiB waits here, whatever the broker sends.
+//! gateway is away. Receive Maximum 8, packets up to 128 KiB.
 //!
-//! * **Down.** A message is acknowledged when the daemon takes it from [`Events`], not before. A slow daemon
-//!   makes the broker wait; keep-alive goes on, because nothing blocks the connection's thread.
+//! * **Down.** A message is acknowledged when the daemon takes it from [`Events`], not before: a slow daemon makes the
+//!   broker wait, and keep-alive goes on. Not every broker keeps to that (Mosquitto 2.0.11 sends up to eight
+//!   more for *each* acknowledgement while its queue is long, measured; rumqttd sends all at once), so there is a second
+//!   bound: with [`INBOX_MAX`] messages waiting the connection's thread stops reading, and after [`ROOM_WAIT`] it hangs
+//!   up. What was not acknowledged comes again.
 //! * **Up.** One publish is in flight at a time, the others wait in a bounded outbox. The outbox is ours: after a
 //!   reconnect the unacknowledged one is sent again, whether the broker has kept the session or not. So everything
 //!   is delivered at least once, in order, and what is published has to bear being said twice.
@@ -25,7 +28,8 @@ use rumqttc::v5::mqttbytes::{self, QoS};
 use rumqttc::v5::{Client, ConnectionError, StateError};
 use smol::channel::{Receiver, Sender, bounded};
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// The broker keeps our subscriptions and what is queued for us for seven days.
 pub const SESSION_EXPIRY_S: u32 = 7 * 24 * 3600;
@@ -39,8 +43,10 @@ pub const PACKET_BYTES_MAX: u32 = 128 * 1024;
 pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
 /// Publishes that wait, together with acknowledgements that the daemon has not read: 64.
 pub const OUTBOX_MAX: usize = 64;
-/// Messages that wait for the daemon: those of this connection, and as many that the one before it left.
-pub const INBOX_MAX: usize = 4 * RECEIVE_MAXIMUM as usize;
+/// Messages that wait for the daemon: 16, or 2 MiB if each were as large as it may be.
+pub const INBOX_MAX: usize = 2 * RECEIVE_MAXIMUM as usize;
+/// How long a full inbox is waited for; keep-alive rests meanwhile, so it is less than the default of that.
+pub const ROOM_WAIT: Duration = Duration::from_secs(20);
 /// Topic filters of one gateway: its group, itself, commands, and room.
 pub const SUBSCRIPTIONS_MAX: usize = 16;
 /// Packet ids: one publish, and a SUBSCRIBE or UNSUBSCRIBE for each filter.
@@ -142,7 +148,11 @@ impl ControlLink {
         let (wake, woken) = bounded(1);
         let mut shared = None;
         let link = Link::start(broker, setup, |client| {
-            let ours = Arc::new(Shared { wake, state: Mutex::new(State::new(client, subscriptions)) });
+            let ours = Arc::new(Shared {
+                wake,
+                room: Condvar::new(),
+                state: Mutex::new(State::new(client, subscriptions)),
+            });
             shared = Some(ours.clone());
             Session { shared: ours, birth: Box::new(birth), state_topic: topic }
         })?;
@@ -223,6 +233,8 @@ impl ControlLink {
     /// Closes the connection with a DISCONNECT, upon which the broker drops the will. To be seen as gone, publish that
     /// first and wait for its ticket.
     pub fn stop(&self) {
+        self.shared.lock().stopping = true;
+        self.shared.room.notify_all();
         self.link.stop();
     }
 }
@@ -242,12 +254,15 @@ impl Events {
 
     /// The next event, if there is one.
     pub fn try_next(&mut self) -> Option<Event> {
-        self.shared.lock().take_event()
+        let event = self.shared.lock().take_event();
+        self.shared.room.notify_all();
+        event
     }
 }
 
 struct Shared {
     wake: Sender<()>,
+    room: Condvar,
     state: Mutex<State>,
 }
 
@@ -291,6 +306,7 @@ struct State {
     sending: Sending,
     events: VecDeque<Queued>,
     acks_due: Vec<Publish>,
+    stopping: bool,
 }
 
 impl State {
@@ -307,6 +323,7 @@ impl State {
             sending: Sending::Nothing,
             events: VecDeque::new(),
             acks_due: Vec::new(),
+            stopping: false,
         }
     }
 
@@ -321,7 +338,9 @@ impl State {
             *older = letter;
             return Ok(());
         }
-        let told = self.events.iter().filter(|e| matches!(e, Queued::Told(_))).count();
+        let answer =
+            |e: &&Queued| matches!(e, Queued::Told(Event::Acknowledged { .. } | Event::Refused { .. }));
+        let told = self.events.iter().filter(answer).count();
         if self.outbox.len() + told >= OUTBOX_MAX {
             return Err(fault!(
                 Full,
@@ -411,18 +430,8 @@ impl State {
         self.events.push_back(Queued::Told(event));
     }
 
-    fn came(&mut self, publish: Publish) -> Result<(), String> {
-        let waiting = self.events.iter().filter(|e| matches!(e, Queued::Came { .. })).count();
-        if waiting < INBOX_MAX {
-            self.events.push_back(Queued::Came { publish, connection: self.connection });
-            return Ok(());
-        }
-        match publish.qos {
-            QoS::AtMostOnce => Ok(()), // may be lost by its own promise
-            _ => Err(format!(
-                "the broker sends more than {RECEIVE_MAXIMUM} messages without an acknowledgement"
-            )),
-        }
+    fn inbox_is_full(&self) -> bool {
+        self.events.iter().filter(|e| matches!(e, Queued::Came { .. })).count() >= INBOX_MAX
     }
 
     fn suback(&mut self, id: u16, codes: &[SubscribeReasonCode]) {
@@ -442,6 +451,31 @@ struct Session {
     shared: Arc<Shared>,
     birth: Box<dyn Fn() -> Vec<u8> + Send>,
     state_topic: String,
+}
+
+impl Session {
+    /// Puts a message into the inbox, or waits for room there.
+    fn came(&self, publish: Publish) -> Result<(), String> {
+        let mut state = self.shared.lock();
+        if publish.qos == QoS::AtMostOnce && state.inbox_is_full() {
+            return Ok(()); // it may be lost, by its own promise
+        }
+        let _ = self.shared.wake.try_send(());
+        let full = |s: &mut State| s.inbox_is_full() && !s.stopping;
+        state = match self.shared.room.wait_timeout_while(state, ROOM_WAIT, full) {
+            Ok((state, _)) => state,
+            Err(poisoned) => poisoned.into_inner().0,
+        };
+        if state.inbox_is_full() {
+            return Err(format!(
+                "{INBOX_MAX} messages were not taken by the daemon for {} s",
+                ROOM_WAIT.as_secs()
+            ));
+        }
+        let connection = state.connection;
+        state.events.push_back(Queued::Came { publish, connection });
+        Ok(())
+    }
 }
 
 impl Handler for Session {
@@ -477,33 +511,32 @@ impl Handler for Session {
 
     fn event(&mut self, event: rumqttc::v5::Event) -> Result<(), String> {
         use rumqttc::v5::Event::{Incoming, Outgoing as Sent};
+        if let Incoming(Packet::Publish(publish)) = event {
+            self.came(publish)?;
+            let _ = self.shared.wake.try_send(());
+            return Ok(());
+        }
         let mut state = self.shared.lock();
-        let outcome = match event {
-            Incoming(Packet::Publish(publish)) => state.came(publish),
+        match event {
             Incoming(Packet::PubAck(ack)) => {
                 let taken = matches!(ack.reason, PubAckReason::Success | PubAckReason::NoMatchingSubscribers);
                 state.settle((!taken).then(|| format!("{:?}", ack.reason)));
-                Ok(())
             }
-            Incoming(Packet::SubAck(ack)) => {
-                state.suback(ack.pkid, &ack.return_codes);
-                Ok(())
-            }
+            Incoming(Packet::SubAck(ack)) => state.suback(ack.pkid, &ack.return_codes),
             Sent(Outgoing::Subscribe(id)) => {
                 if let Some(filter) = state.subscribing.pop_front() {
                     state.awaiting_suback.push_back((id, filter));
                 }
-                Ok(())
             }
-            _ => Ok(()),
-        };
+            _ => {}
+        }
         state.send_next();
         let wake = !state.events.is_empty();
         drop(state);
         if wake {
             let _ = self.shared.wake.try_send(());
         }
-        outcome
+        Ok(())
     }
 
     fn disconnected(&mut self, cause: &str, error: Option<&ConnectionError>) -> bool {

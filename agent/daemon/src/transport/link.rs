@@ -237,7 +237,11 @@ impl Run {
                 let said = reason_string.as_deref().unwrap_or_default();
                 format!("the broker ended the connection: {reason_code:?} {said}").trim_end().to_string()
             }
-            StateError::ConnectionAborted => "the broker closed the connection".into(),
+            // Mosquitto 2.0.11 does not say SessionTakenOver, it just closes.
+            StateError::ConnectionAborted => {
+                "the broker closed the connection without a word (a restart, or a second client with our id)"
+                    .into()
+            }
             StateError::AwaitPingResp => {
                 format!("no answer to our ping within {} s", self.options.keep_alive().as_secs())
             }

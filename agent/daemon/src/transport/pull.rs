@@ -97,7 +97,10 @@ struct Slot<P> {
     object: Option<P>,
     acknowledged: bool,
     lies: u32,
+    /// Since when it is waited for, on this connection.
     asked: Instant,
+    /// When the SUBSCRIBE went out that is not answered yet.
+    subscribed: Option<Instant>,
 }
 
 /// The state of a pull. `P` is an object as it came, with what is needed to acknowledge it.
@@ -113,6 +116,8 @@ pub(super) struct Pull<P> {
     came: bool,
     /// The broker's last answer, object or not.
     heard: Instant,
+    /// The last wanted object.
+    last_object: Instant,
     /// Begin of the present round.
     quiet_since: Instant,
     round_trip: Option<Duration>,
@@ -140,6 +145,7 @@ impl<P: Clone> Pull<P> {
             connections: 0,
             came: false,
             heard: now,
+            last_object: now,
             quiet_since: now,
             round_trip: None,
             pace: None,
@@ -240,8 +246,9 @@ impl<P: Clone> Pull<P> {
         self.orders.clear();
         let store_again = self.silent_rounds >= STORE_AGAIN_ROUNDS;
         for slot in self.slots.iter_mut().filter(|s| s.object.is_none()) {
-            slot.asked = now;
+            (slot.asked, slot.subscribed) = (now, None);
             if slot.lies == 0 || store_again {
+                slot.subscribed = Some(now);
                 self.orders.push(Order::Subscribe(slot.name));
             }
         }
@@ -259,8 +266,10 @@ impl<P: Clone> Pull<P> {
     /// The broker has answered a SUBSCRIBE. `granted`: or it has refused it, and only `need` is left.
     pub fn subscribed(&mut self, name: &Digest, granted: bool, now: Instant) {
         let Some(slot) = self.slot(name).filter(|s| s.object.is_none()) else { return };
-        let took = now.saturating_duration_since(slot.asked);
-        self.round_trip = Some(smoothed(self.round_trip, took));
+        if let Some(sent) = slot.subscribed.take() {
+            let took = now.saturating_duration_since(sent);
+            self.round_trip = Some(smoothed(self.round_trip, took));
+        }
         (self.heard, self.quiet_since) = (now, now);
         if !granted {
             self.need(vec![*name]);
@@ -275,14 +284,14 @@ impl<P: Clone> Pull<P> {
     /// An object has come. What is not kept is acknowledged at once.
     pub fn arrived(&mut self, name: &Digest, object: P, bytes: usize, now: Instant) -> Arrival {
         self.stats.bytes += bytes as u64;
-        let heard = self.heard;
+        let last_object = self.last_object;
         match self.slots.iter_mut().find(|s| s.name == *name) {
             Some(slot) if slot.object.is_none() => {
-                let waited = now.saturating_duration_since(heard.max(slot.asked));
+                let waited = now.saturating_duration_since(last_object.max(slot.asked));
                 slot.object = Some(object);
                 slot.acknowledged = false;
                 self.pace = Some(smoothed(self.pace, waited));
-                (self.heard, self.quiet_since, self.came) = (now, now, true);
+                (self.last_object, self.heard, self.quiet_since, self.came) = (now, now, now, true);
                 (self.silent_rounds, self.stall, self.strikes) = (0, None, 0);
                 self.clean += 1;
                 if self.clean >= self.window {
@@ -313,7 +322,7 @@ impl<P: Clone> Pull<P> {
 
     /// Time has passed: ends a silent round if it is over.
     pub fn tick(&mut self, now: Instant) {
-        if !self.deadline().is_some_and(|at| now >= at) {
+        if self.deadline().is_none_or(|at| now < at) {
             return;
         }
         self.quiet_since = now;
@@ -333,8 +342,11 @@ impl<P: Clone> Pull<P> {
         }
         if self.silent_rounds >= 2 {
             let store_again = self.silent_rounds >= STORE_AGAIN_ROUNDS;
-            let again = self.slots.iter().filter(|s| s.object.is_none() && (s.lies == 0 || store_again));
-            self.orders.extend(again.map(|s| Order::Subscribe(s.name)));
+            let waiting = self.slots.iter_mut().filter(|s| s.object.is_none());
+            for slot in waiting.filter(|s| s.lies == 0 || store_again) {
+                slot.subscribed = Some(now);
+                self.orders.push(Order::Subscribe(slot.name));
+            }
         }
         self.need(self.waiting().map(|s| s.name).collect());
     }
@@ -366,7 +378,14 @@ impl<P: Clone> Pull<P> {
             self.quiet_since = now;
         }
         self.recent.retain(|n| n != name);
-        let slot = Slot { name: *name, object: None, acknowledged: false, lies: 0, asked: now };
+        let slot = Slot {
+            name: *name,
+            object: None,
+            acknowledged: false,
+            lies: 0,
+            asked: now,
+            subscribed: Some(now),
+        };
         self.slots.push(slot);
         if self.up {
             self.orders.push(Order::Subscribe(*name));

@@ -17,10 +17,17 @@ impl Bench {
         bench
     }
 
+    /// Time passes; each SUBSCRIBE is answered at once, by a broker that has nothing to send.
     fn wait(&mut self, seconds: f64) -> Vec<Order<u32>> {
         self.now += Duration::from_secs_f64(seconds);
         self.pull.tick(self.now);
-        self.pull.orders()
+        let orders = self.pull.orders();
+        for order in &orders {
+            if let Subscribe(name) = order {
+                self.pull.subscribed(name, true, self.now);
+            }
+        }
+        orders
     }
 
     fn arrived(&mut self, name: u8, copy: u32) -> Arrival {
@@ -78,6 +85,7 @@ fn the_window_opens_with_clean_rounds_and_closes_with_silent_ones() {
         while b.pull.prefetch(&d(n), b.now) {
             n += 1;
         }
+        b.wait(0.0);
         n as usize - 100
     };
     assert_eq!(full(&mut b), WINDOW_FIRST);

@@ -14,6 +14,16 @@ pub(super) fn of(error: &io::Error, tls: &Tls, to: &Endpoint) -> String {
     }
 }
 
+/// The same while the TLS session is being made: a peer that hangs up then has not understood us.
+pub(super) fn of_handshake(error: &io::Error, tls: &Tls, to: &Endpoint) -> String {
+    use io::ErrorKind::{ConnectionReset, UnexpectedEof};
+    let hint = match error.kind() {
+        ConnectionReset | UnexpectedEof => " during the TLS handshake: does it speak TLS at this port?",
+        _ => "",
+    };
+    of(error, tls, to) + hint
+}
+
 /// The same for an error that has nothing to do with TLS.
 pub(in super::super) fn of_io(error: &io::Error, to: &Endpoint) -> String {
     let what = match error.kind() {
@@ -55,6 +65,9 @@ fn of_tls(error: &Error, ca: &str, to: &Endpoint) -> String {
 fn of_certificate(why: &CertificateError, ca: &str, to: &Endpoint) -> String {
     match why {
         CertificateError::NotValidForNameContext { presented, .. } => {
+            // rustls gives the names as webpki prints them: DnsName("broker")
+            let bare = |name: &String| name.split('"').nth(1).unwrap_or(name).to_string();
+            let presented: Vec<String> = presented.iter().map(bare).collect();
             format!("not valid for name {}; it is for {}", to.host, presented.join(", "))
         }
         CertificateError::NotValidForName => format!("not valid for name {}", to.host),

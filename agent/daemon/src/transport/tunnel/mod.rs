@@ -209,7 +209,7 @@ async fn connect(tls: &Tls, to: &Endpoint) -> Result<tls::Secured, String> {
     let _ = tcp.set_nodelay(true); // acknowledgements are small and wanted at once
     match within(HANDSHAKE_TIMEOUT, tls.handshake(&to.host, tcp)).await {
         Some(Ok(secured)) => Ok(secured),
-        Some(Err(e)) => Err(cause::of(&e, tls, to)),
+        Some(Err(e)) => Err(cause::of_handshake(&e, tls, to)),
         None => {
             Err(format!("broker {to}: TLS handshake: no answer within {} s", HANDSHAKE_TIMEOUT.as_secs()))
         }
