@@ -1,0 +1,65 @@
+//! A broker that follows a script: it takes connections, answers CONNECT, and then does what an honest one never would.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// CONNACK: success, no session, no properties (MQTT 5 §3.2).
+pub const CONNACK: [u8; 5] = [0x20, 3, 0, 0, 0];
+
+pub struct Scripted {
+    pub port: u16,
+    pub connections: Arc<AtomicUsize>,
+}
+
+/// `script` gets each connection and its CONNECT packet, one after the other.
+pub fn start(mut script: impl FnMut(TcpStream, Vec<u8>) + Send + 'static) -> Scripted {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let port = listener.local_addr().expect("address").port();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = connections.clone();
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let mut connect = vec![0; 4096];
+            let Ok(taken) = stream.read(&mut connect) else { continue };
+            if taken == 0 {
+                continue;
+            }
+            connect.truncate(taken);
+            counted.fetch_add(1, Ordering::SeqCst);
+            script(stream, connect);
+        }
+    });
+    Scripted { port, connections }
+}
+
+/// A PUBLISH at QoS 0.
+pub fn publish(topic: &str, payload: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0x30];
+    let mut left = 2 + topic.len() + 1 + payload.len();
+    loop {
+        let more = if left > 127 { 0x80 } else { 0 };
+        packet.push((left % 128) as u8 | more);
+        left /= 128;
+        if left == 0 {
+            break;
+        }
+    }
+    packet.extend((topic.len() as u16).to_be_bytes());
+    packet.extend(topic.as_bytes());
+    packet.push(0); // no properties
+    packet.extend(payload);
+    packet
+}
+
+/// Reads and forgets until the client closes.
+pub fn drain(mut stream: TcpStream) {
+    let mut sink = [0; 4096];
+    while stream.read(&mut sink).is_ok_and(|n| n > 0) {}
+}
+
+/// Writes; `false` when the client has closed.
+pub fn send(stream: &mut TcpStream, bytes: &[u8]) -> bool {
+    stream.write_all(bytes).is_ok()
+}
