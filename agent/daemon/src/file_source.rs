@@ -17,6 +17,8 @@ pub struct FileSource {
     object: Vec<u8>,
     /// Its name, once it has been computed.
     name: Option<Digest>,
+    /// What it is.
+    kind: Object,
     /// Bytes read so far, for messages.
     at: u64,
     manifest: Vec<u8>,
@@ -25,7 +27,14 @@ pub struct FileSource {
 impl FileSource {
     /// Reads the magic and the manifest's envelope.
     pub fn open(input: Box<dyn Read + Send>) -> Result<Self> {
-        let mut source = FileSource { input, object: Vec::new(), name: None, at: 0, manifest: Vec::new() };
+        let mut source = FileSource {
+            input,
+            object: Vec::new(),
+            name: None,
+            kind: Object::Manifest,
+            at: 0,
+            manifest: Vec::new(),
+        };
         let mut magic = [0; BUNDLE_MAGIC.len()];
         source.read(&mut magic)?;
         if magic != BUNDLE_MAGIC {
@@ -59,6 +68,10 @@ impl FileSource {
         let mut header = [0; OBJECT_HEADER_BYTES];
         self.read(&mut header)?;
         let (object, length) = Object::parse_header(&header)?;
+        if self.at > FIRST_OBJECT && !object.may_follow(self.kind) {
+            return Err(fault!(Corrupt, "bundle: a {object:?} behind a {:?} at byte {}", self.kind, self.at));
+        }
+        self.kind = object;
         let mut bytes = std::mem::take(&mut self.object);
         bytes.resize(length, 0);
         self.read(&mut bytes)?;
@@ -82,6 +95,9 @@ impl FileSource {
         Ok(())
     }
 }
+
+/// Where the first object's bytes begin: behind the magic and its header.
+const FIRST_OBJECT: u64 = (BUNDLE_MAGIC.len() + OBJECT_HEADER_BYTES) as u64;
 
 impl PieceSource for FileSource {
     fn prefetch(&mut self, _name: &Digest, _bytes: u32) -> bool {

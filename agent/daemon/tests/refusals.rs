@@ -91,7 +91,7 @@ fn what_only_shows_while_it_is_written_leaves_the_target_withdrawn() {
     };
     #[rustfmt::skip]
     let cases: [(&str, Vec<u8>, &str); 8] = [
-        ("an index that lies about its sizes", with(|b| b.spoil = |o| o[1].1[25..28].copy_from_slice(&[1, 0, 0])), "its segments take"),
+        ("an index that lies about its sizes", with(|b| b.spoil = |o| o[1].1[33..36].copy_from_slice(&[1, 0, 0])), "its segments take"),
         ("a segment longer than its content",  with(|b| b.spoil = |o| o[1].1[25..28].copy_from_slice(&[0xff; 3])), "cannot make 262144 bytes"),
         ("an unknown encoding",                with(|b| b.spoil = |o| o[1].1[24] = 9),                             "unknown encoding 9"),
         ("a page cut short",                   with(|b| b.spoil = |o| o[0].1.truncate(40)),                       "segment page"),

@@ -52,6 +52,19 @@ impl Object {
         [self as u8, 0, 0, 0, a, b, c, d]
     }
 
+    /// May it stand behind `before`? The row above, as a table: no object's bytes depend on its kind, so a flipped
+    /// kind would otherwise go unnoticed.
+    pub const fn may_follow(self, before: Object) -> bool {
+        use Object::*;
+        match before {
+            Manifest => matches!(self, Table),
+            Table => matches!(self, Table | SegmentPage),
+            SegmentPage => matches!(self, RoutePage),
+            RoutePage | Piece => matches!(self, Piece | SegmentPage | Table | End),
+            End => false,
+        }
+    }
+
     /// Reads a header: what follows, and its length.
     pub fn parse_header(header: &[u8; OBJECT_HEADER_BYTES]) -> Result<(Object, usize)> {
         let [kind, z0, z1, z2, a, b, c, d] = *header;
