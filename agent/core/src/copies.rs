@@ -165,8 +165,9 @@ mod tests {
         let (one, two, empty) = (copy(1, b"one"), copy(2, b"two"), vec![0; copy_bytes(FILE)]);
         let mut torn = two.clone();
         torn[COPY_HEADER_BYTES] ^= 1;
+        type Case<'a> = (&'a [u8], &'a [u8], core::result::Result<Option<&'a [u8]>, ()>, usize, u64);
         #[rustfmt::skip]
-        let cases: [(&[u8], &[u8], core::result::Result<Option<&[u8]>, ()>, usize, u64); 9] = [
+        let cases: [Case<'_>; 9] = [
             (&one,   &two,   Ok(Some(b"two")), 0, 3),
             (&two,   &one,   Ok(Some(b"two")), 1, 3),
             (&one,   &torn,  Ok(Some(b"one")), 1, 2),
