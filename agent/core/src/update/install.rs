@@ -218,13 +218,14 @@ impl<'a> Installer<'a> {
         let bytes = artifact.segment_bytes(run.first + index as u32);
         let digest = run.segments.digest(index)?;
         let buffer = buffers.segment(bytes)?;
-        if self.reuse.target {
-            self.slots.read_back(self.target, class, at, buffer)?;
-            if VerifiedSegment::prove(at, buffer, &digest).is_some() {
-                self.progress.kept += bytes as u64;
-                self.made(bytes);
-                return Ok(true);
-            }
+        // A sector that a cut has torn may not be readable at all until it is written again.
+        if self.reuse.target
+            && self.slots.read_back(self.target, class, at, buffer).is_ok()
+            && VerifiedSegment::prove(at, buffer, &digest).is_some()
+        {
+            self.progress.kept += bytes as u64;
+            self.made(bytes);
+            return Ok(true);
         }
         if encoding == Encoding::Zero {
             buffer.fill(0);
@@ -265,7 +266,13 @@ impl<'a> Installer<'a> {
             let piece_bytes = piece_bytes as usize;
             if buffers.held != Some(name) {
                 buffers.held = None;
-                self.fetch(&name, piece_bytes, buffers.piece)?;
+                let found = self.fetch(&name, piece_bytes, buffers.piece)?.bytes().len();
+                if found != piece_bytes {
+                    return Err(fault!(
+                        Corrupt,
+                        "piece {name:?}: the index says {piece_bytes} bytes, it has {found}"
+                    ));
+                }
                 self.progress.fetched += piece_bytes as u64;
                 buffers.held = Some(name);
             }
@@ -332,10 +339,10 @@ impl<'a> Installer<'a> {
         Ok(())
     }
 
-    /// Fetches an object into `out` and proves it; asks again as long as the source has another place to ask.
-    /// `bytes`: its length, or the most that it can be.
+    /// Fetches an object into `out` and proves it; asks again as long as the source has another place to ask, up to a
+    /// bound. `bytes`: its length, or the most that it can be.
     fn fetch<'b>(&mut self, name: &Digest, bytes: usize, out: &'b mut [u8]) -> Result<VerifiedObject<'b>> {
-        loop {
+        for _ in 0..FETCHES_MAX {
             let found = self.source.fetch(name, bytes as u32)?;
             if let Ok(object) = VerifiedObject::prove(name, found) {
                 let kept = object.keep(out)?;
@@ -344,6 +351,7 @@ impl<'a> Installer<'a> {
             }
             self.source.refute(name)?;
         }
+        Err(fault!(Corrupt, "object {name:?}: what the source gave was not it, {FETCHES_MAX} times"))
     }
 
     fn made(&mut self, bytes: usize) {
@@ -479,6 +487,10 @@ pub fn read_back(
         )),
     }
 }
+
+/// How often an object is asked for that turns out not to be what its name says: a broker that lies all the time
+/// shall not keep the agent busy for ever.
+const FETCHES_MAX: usize = 8;
 
 /// What is written is made durable every 64 segments (16 MiB): this bounds what a power cut can cost, no more.
 const SYNC_SEGMENTS: usize = 64;

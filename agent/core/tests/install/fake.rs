@@ -1,0 +1,278 @@
+//! A bundle, a source and slots in memory, each of which can be made to lie.
+
+use mainstay_core::boot::Group;
+use mainstay_core::bundle::author::{self, RunBuilder};
+use mainstay_core::bundle::{Artifact, Encoding, Route, RouteKind, VerifiedSegment};
+use mainstay_core::digest::Digest;
+use mainstay_core::fault;
+use mainstay_core::limits::{RUN_SEGMENTS_MAX, SEGMENT_BYTES};
+use mainstay_core::seam::{Inflate, Note, Observer, PieceSource, Result, SlotWriter};
+use mainstay_core::update::{Installer, Reuse, WORKSPACE_BYTES};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a segment is made of, and how it travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Zeros: takes no bytes.
+    Zero,
+    /// Bytes that do not compress, by a seed: three pieces of its own.
+    Raw(u8),
+    /// One byte repeated: a frame of a few bytes, so that many share a piece.
+    Frame(u8),
+}
+
+impl Kind {
+    pub fn content(self, bytes: usize) -> Vec<u8> {
+        match self {
+            Kind::Zero => vec![0; bytes],
+            Kind::Raw(seed) => {
+                let mut x = u32::from(seed) + 1;
+                let mut next = || {
+                    x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    (x >> 24) as u8
+                };
+                (0..bytes).map(|_| next()).collect()
+            }
+            Kind::Frame(byte) => vec![byte; bytes],
+        }
+    }
+
+    fn encode(self, bytes: usize) -> (Encoding, Vec<u8>) {
+        match self {
+            Kind::Zero => (Encoding::Zero, Vec::new()),
+            Kind::Raw(_) => (Encoding::Raw, self.content(bytes)),
+            Kind::Frame(byte) => (Encoding::Zstd, fake_frame(byte, bytes)),
+        }
+    }
+}
+
+/// "FAKE", how many, which byte.
+pub fn fake_frame(byte: u8, bytes: usize) -> Vec<u8> {
+    let mut frame = b"FAKE".to_vec();
+    frame.extend_from_slice(&(bytes as u32).to_le_bytes());
+    frame.push(byte);
+    frame
+}
+
+/// Not zstd: unpacks [`fake_frame`].
+pub struct FakeInflate;
+
+impl Inflate for FakeInflate {
+    fn inflate(&mut self, frame: &[u8], out: &mut [u8]) -> Result<usize> {
+        let [b'F', b'A', b'K', b'E', a, b, c, d, byte] = *frame else {
+            return Err(fault!(Corrupt, "fake frame: not one"));
+        };
+        let bytes = u32::from_le_bytes([a, b, c, d]) as usize;
+        let room = out.len();
+        let place = out.get_mut(..bytes);
+        place
+            .ok_or_else(|| fault!(Corrupt, "fake frame: wants {bytes} bytes, there is room for {room}"))?
+            .fill(byte);
+        Ok(bytes)
+    }
+}
+
+/// One run, as the author made it; a test may spoil it before it is filed.
+pub struct Run {
+    pub segment_page: Vec<u8>,
+    pub route_page: Vec<u8>,
+    pub pieces: Vec<Vec<u8>>,
+}
+
+/// An artifact and its objects.
+pub struct Packed {
+    pub content: Vec<u8>,
+    pub artifact: Artifact,
+    pub objects: BTreeMap<Digest, Vec<u8>>,
+    /// The objects in the order in which they stand in a bundle file.
+    pub order: Vec<Digest>,
+}
+
+/// Packs segments, the last of which has `last` bytes; `spoil` may change each run.
+pub fn pack(kinds: &[Kind], last: usize, spoil: impl Fn(&mut Run)) -> Packed {
+    let bytes = |i: usize| if i + 1 == kinds.len() { last } else { SEGMENT_BYTES };
+    let mut content = Vec::new();
+    let mut runs = Vec::new();
+    for (n, chunk) in kinds.chunks(RUN_SEGMENTS_MAX).enumerate() {
+        let mut builder = RunBuilder::new();
+        for (i, kind) in chunk.iter().enumerate() {
+            let bytes = bytes(n * RUN_SEGMENTS_MAX + i);
+            let segment = kind.content(bytes);
+            let (encoding, encoded) = kind.encode(bytes);
+            builder.push(Digest::of(&segment), encoding, &encoded).unwrap();
+            content.extend_from_slice(&segment);
+        }
+        let run = builder.finish((n * RUN_SEGMENTS_MAX) as u32);
+        let mut run = Run { segment_page: run.segment_page, route_page: run.route_page, pieces: run.pieces };
+        spoil(&mut run);
+        runs.push(run);
+    }
+    let pages = |page: fn(&Run) -> &Vec<u8>| runs.iter().map(|run| Digest::of(page(run))).collect::<Vec<_>>();
+    let tables =
+        [author::table(&pages(|run| &run.segment_page)), author::table(&pages(|run| &run.route_page))];
+    let names = tables.clone().map(|table| Digest::of(&table));
+    let mut row: Vec<Vec<u8>> = tables.into();
+    for run in runs {
+        row.extend([run.segment_page, run.route_page]);
+        row.extend(run.pieces);
+    }
+    let artifact = Artifact {
+        class: "rootfs".try_into().unwrap(),
+        size: content.len() as u64,
+        digest: Digest::of(&content),
+        segments: names[0],
+        routes: [Route { kind: RouteKind::Full, table: names[1], bytes: 0 }].into_iter().collect(),
+    };
+    let order = row.iter().map(|object| Digest::of(object)).collect();
+    Packed { content, artifact, objects: row.into_iter().map(|o| (Digest::of(&o), o)).collect(), order }
+}
+
+/// A source with a window. It holds the installer to its word: what is announced is fetched, in the order of the file.
+pub struct FakeSource {
+    pub objects: BTreeMap<Digest, Vec<u8>>,
+    pub order: Vec<Digest>,
+    pub window: usize,
+    pub fetched: Vec<Digest>,
+    /// Gives something else in the place of this object, so many times.
+    pub lies: Option<(Digest, u32)>,
+    /// Has no other place to ask.
+    pub refutes: bool,
+    outstanding: BTreeSet<Digest>,
+    at: usize,
+}
+
+impl FakeSource {
+    pub fn new(packed: &Packed, window: usize) -> Self {
+        FakeSource {
+            objects: packed.objects.clone(),
+            order: packed.order.clone(),
+            window,
+            fetched: Vec::new(),
+            lies: None,
+            refutes: false,
+            outstanding: BTreeSet::new(),
+            at: 0,
+        }
+    }
+
+    /// Nothing was announced in vain.
+    pub fn assert_all_fetched(&self) {
+        assert!(self.outstanding.is_empty(), "announced and not fetched: {:?}", self.outstanding);
+    }
+}
+
+impl PieceSource for FakeSource {
+    fn prefetch(&mut self, name: &Digest, _: u32) -> bool {
+        if self.outstanding.contains(name) {
+            return true;
+        }
+        let room = self.outstanding.len() < self.window;
+        if room {
+            self.outstanding.insert(*name);
+        }
+        room
+    }
+    fn fetch(&mut self, name: &Digest, _: u32) -> Result<&[u8]> {
+        if self.fetched.last() != Some(name) {
+            let ahead = self.order.iter().skip(self.at).position(|there| there == name);
+            let ahead = ahead.unwrap_or_else(|| panic!("{name:?} is not ahead of object {}", self.at));
+            self.at += ahead + 1;
+        }
+        self.fetched.push(*name);
+        if let Some((lied, times)) = &mut self.lies
+            && lied == name
+            && *times > 0
+        {
+            *times -= 1;
+            return Ok(b"something else");
+        }
+        self.objects.get(name).map(Vec::as_slice).ok_or_else(|| fault!(NotFound, "no object {name:?}"))
+    }
+    fn release(&mut self, name: &Digest) {
+        self.outstanding.remove(name);
+    }
+    fn refute(&mut self, name: &Digest) -> Result<()> {
+        if self.refutes { Err(fault!(Corrupt, "{name:?}: no other place to ask")) } else { Ok(()) }
+    }
+}
+
+/// Both groups' slot of the one class.
+pub struct FakeSlots {
+    pub groups: [Vec<u8>; 2],
+    pub writes: Vec<u64>,
+    /// Segments of the target that cannot be read until they are written.
+    pub unreadable: BTreeSet<u64>,
+    pub synced: usize,
+}
+
+/// The group that runs; the other is the target.
+pub const RUNNING: Group = Group::A;
+
+impl FakeSlots {
+    pub fn new(bytes: usize) -> Self {
+        let groups = [vec![0x11; bytes], vec![0x22; bytes]];
+        FakeSlots { groups, writes: Vec::new(), unreadable: BTreeSet::new(), synced: 0 }
+    }
+    pub fn target(&self) -> &[u8] {
+        &self.groups[1]
+    }
+}
+
+impl SlotWriter for FakeSlots {
+    fn open(&mut self, group: Group, class: &str) -> Result<u64> {
+        assert_eq!(class, "rootfs");
+        Ok(self.groups[group as usize].len() as u64)
+    }
+    fn write(&mut self, group: Group, _: &str, segment: &VerifiedSegment<'_>) -> Result<()> {
+        assert_ne!(group, RUNNING, "the running group is never written");
+        let at = segment.at() as usize;
+        self.groups[group as usize][at..at + segment.bytes().len()].copy_from_slice(segment.bytes());
+        self.writes.push(segment.at() / SEGMENT_BYTES as u64);
+        self.unreadable.remove(&segment.at());
+        self.synced = 0;
+        Ok(())
+    }
+    fn sync(&mut self, _: Group, _: &str) -> Result<()> {
+        self.synced += 1;
+        Ok(())
+    }
+    fn read_back(&mut self, group: Group, _: &str, at: u64, out: &mut [u8]) -> Result<()> {
+        if group != RUNNING && self.unreadable.contains(&at) {
+            return Err(fault!(Io, "unreadable"));
+        }
+        let found = self.groups[group as usize].get(at as usize..at as usize + out.len());
+        out.copy_from_slice(found.ok_or_else(|| fault!(Io, "beyond the end"))?);
+        Ok(())
+    }
+}
+
+/// Keeps the last progress.
+#[derive(Default)]
+pub struct Seen {
+    /// done, total, fetched, copied, kept
+    pub progress: [u64; 5],
+}
+
+impl Observer for Seen {
+    fn note(&mut self, note: Note<'_>) {
+        if let Note::Progress { done, total, fetched, copied, kept } = note {
+            self.progress = [done, total, fetched, copied, kept];
+        }
+    }
+}
+
+/// Installs one artifact into group B.
+pub fn install(
+    artifact: &Artifact,
+    reuse: Reuse,
+    source: &mut FakeSource,
+    slots: &mut FakeSlots,
+) -> Result<Seen> {
+    let mut workspace: Box<[u8; WORKSPACE_BYTES]> =
+        vec![0; WORKSPACE_BYTES].into_boxed_slice().try_into().unwrap();
+    let mut seen = Seen::default();
+    let target = RUNNING.other();
+    Installer::new(target, reuse, artifact.size, slots, source, &mut FakeInflate, &mut seen)
+        .install(artifact, &mut workspace)?;
+    Ok(seen)
+}
