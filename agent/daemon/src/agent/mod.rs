@@ -106,7 +106,7 @@ pub struct World {
     store: FolderStore,
     /// When.
     pub gate: AgentGate,
-    trial: HealthTrial,
+    trial: Resting,
     power: BoardPower,
     /// Who wants to know.
     pub observer: AgentObserver,
@@ -123,6 +123,21 @@ pub struct Outside {
     feeder: Feeder,
     interlock: Option<Interlock>,
     broker: Option<Broker>,
+}
+
+/// A trial may take a day, and has a heart of its own: the agent's rests meanwhile.
+struct Resting {
+    trial: HealthTrial,
+    heart: Arc<Heartbeat>,
+}
+
+impl TrialRunner for Resting {
+    fn run(&mut self, deployment: &Deployment) -> Result<Verdict> {
+        self.heart.rest();
+        let verdict = self.trial.run(deployment);
+        self.heart.beat();
+        verdict
+    }
 }
 
 impl World {
@@ -236,7 +251,7 @@ impl Agent {
             slots: BoardSlots::new(&board, running),
             store,
             gate: AgentGate::new(config.update.clone(), clock, interlock),
-            trial,
+            trial: Resting { trial, heart: heart.clone() },
             power: BoardPower::new(&board),
             observer: AgentObserver::new(shared.clone(), audit, heart.clone(), &trust.fleet, &config.device),
             source: AgentSource::new(broker, shared.interrupt.clone(), heart),
@@ -330,10 +345,7 @@ impl Agent {
     /// One turn of the driver, and what follows from it.
     pub fn turn(&mut self) -> Rest {
         let before = self.driver.record().phase.name();
-        match before {
-            PhaseName::Trial => self.heart().rest(), // the trial has a heart of its own
-            _ => self.heart().beat(),
-        }
+        self.heart().beat();
         let rest = self.driver.turn(&mut self.world.parts()).unwrap_or_else(|fault| {
             // The state could not be made durable: nothing was done that it does not say, and it is tried again.
             log::error!("{fault}");
