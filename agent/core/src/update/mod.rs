@@ -9,5 +9,5 @@ mod step;
 pub use driver::{Driver, Parts, Rest, Settings};
 pub use install::{Installer, Reuse, WORKSPACE_BYTES};
 pub use record::{Deployment, GroupRelease, Outcome, OutcomeKind, Phase, PhaseName, Record, Report};
-pub use recover::{Facts, recover};
+pub use recover::{Facts, confirms, recover};
 pub use step::{Action, Event, Step, step};

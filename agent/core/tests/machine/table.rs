@@ -1,0 +1,220 @@
+//! `step`: a row per transition.
+
+use crate::*;
+use mainstay_core::update::Action::*;
+use mainstay_core::update::{Action, Event, step};
+
+const ACTIONS: [Action; 14] = [
+    Rest,
+    Look,
+    Vouch,
+    AskToDownload,
+    Withdraw,
+    Stream,
+    ReadBack,
+    AskToReboot,
+    Arm,
+    Reboot,
+    RunTrial,
+    MarkGood,
+    LowerOther,
+    MarkBad,
+];
+
+fn events() -> Vec<(&'static str, Event)> {
+    let why = || "why".try_into().unwrap();
+    vec![
+        ("offered", Event::Offered(deployment())),
+        ("allowed", Event::Allowed),
+        ("not yet", Event::NotYet),
+        ("stopped", Event::Stopped(outcome(OutcomeKind::Halted))),
+        ("done", Event::Done),
+        ("failed", Event::Failed(why())),
+        ("no way back", Event::NoWayBack),
+        ("healthy", Event::Healthy),
+        ("unhealthy", Event::Unhealthy(why())),
+        ("roll back", Event::RollBack(why())),
+    ]
+}
+
+/// Phase, running group (`*`: either), action (`Any`), event; what is made durable (`-`: nothing), what follows, and whether
+/// after a pause.
+#[rustfmt::skip]
+const ROWS: &str = "
+    Idle         *  Rest           offered      Waiting                 AskToDownload
+    Settled      *  Rest           offered      Waiting                 AskToDownload
+    Idle         *  Vouch          done         -                       Look
+    Settled      *  Vouch          done         -                       Look
+    Idle         *  Vouch          failed       -                       Rest
+    Settled      *  Vouch          failed       -                       Rest
+    Idle         *  Vouch          unhealthy    -                       Reboot
+    Settled      *  Vouch          unhealthy    -                       Reboot
+    Idle         *  Reboot         done         -                       Reboot        pause
+    Settled      *  Reboot         done         -                       Reboot        pause
+    Idle         *  Reboot         failed       -                       Reboot        pause
+    Settled      *  Reboot         failed       -                       Reboot        pause
+
+    Waiting      *  AskToDownload  allowed      Downloading             Withdraw
+    Waiting      *  AskToDownload  not_yet      -                       AskToDownload pause
+    Waiting      *  Any            stopped      Settled(Halted)         Look
+
+    Downloading  *  Withdraw       done         -                       Stream
+    Downloading  *  Withdraw       failed       Settled(Failed)         Look
+    Downloading  *  Stream         done         Verifying               ReadBack
+    Downloading  *  Stream         not_yet      -                       Stream        pause
+    Downloading  *  Stream         failed       Settled(Failed)         Look
+    Downloading  *  Any            stopped      Settled(Halted)         Look
+
+    Verifying    *  ReadBack       done         Installed               AskToReboot
+    Verifying    *  ReadBack       failed       Settled(Failed)         Look
+    Verifying    *  Any            stopped      Settled(Halted)         Look
+
+    Installed    *  AskToReboot    allowed      Trial                   Arm
+    Installed    *  AskToReboot    not_yet      -                       AskToReboot   pause
+    Installed    *  Any            stopped      Settled(Halted)         Look
+
+    Trial        *  Arm            done         Trial                   Reboot
+    Trial        *  Arm            failed       RollingBack(Failed)     MarkBad
+    Trial        *  Reboot         done         -                       Reboot        pause
+    Trial        *  Reboot         not_yet      -                       Reboot        pause
+    Trial        *  Reboot         failed       -                       Reboot        pause
+    Trial        *  RunTrial       healthy      Committing              MarkGood
+    Trial        *  RunTrial       unhealthy    RollingBack(RolledBack) MarkBad
+    Trial        *  RunTrial       failed       RollingBack(RolledBack) MarkBad
+    Trial        *  Any            roll_back    RollingBack(RolledBack) MarkBad
+
+    Committing   *  MarkGood       done         -                       LowerOther
+    Committing   *  MarkGood       failed       RollingBack(RolledBack) MarkBad
+    Committing   *  LowerOther     done         Settled(Committed)      Look
+    Committing   *  LowerOther     failed       -                       LowerOther    pause
+
+    RollingBack  A  MarkBad        done         Settled(RolledBack)     Look
+    RollingBack  B  MarkBad        done         -                       Reboot
+    RollingBack  A  MarkBad        failed       -                       MarkBad       pause
+    RollingBack  B  MarkBad        failed       -                       Reboot        pause
+    RollingBack  *  MarkBad        no_way_back  Settled(Failed)         Look
+    RollingBack  *  Reboot         done         -                       Reboot        pause
+    RollingBack  *  Reboot         not_yet      -                       Reboot        pause
+    RollingBack  *  Reboot         failed       -                       Reboot        pause
+";
+
+fn show(phase: &Phase) -> String {
+    match phase {
+        Phase::RollingBack(_, outcome) | Phase::Settled(_, outcome) => {
+            format!("{:?}({:?})", phase.name(), outcome.kind)
+        }
+        _ => format!("{:?}", phase.name()),
+    }
+}
+
+#[test]
+fn every_row_leads_where_the_table_says_and_everything_else_changes_nothing() {
+    let rows: Vec<Vec<&str>> = ROWS
+        .lines()
+        .map(|row| row.split_whitespace().collect())
+        .filter(|row: &Vec<_>| !row.is_empty())
+        .collect();
+    let mut used = vec![false; rows.len()];
+    let mut played = 0;
+    for name in PHASES {
+        for (action, running) in ACTIONS.into_iter().flat_map(|a| [(a, A), (a, B)]) {
+            for (event_name, event) in events() {
+                let before = record(phase(name));
+                let at = rows.iter().position(|row| {
+                    row[0] == format!("{name:?}")
+                        && (row[1] == "*" || row[1] == running.name())
+                        && (row[2] == "Any" || row[2] == format!("{action:?}"))
+                        && row[3] == event_name.replace(' ', "_")
+                });
+                let found = step(&before, action, event, running).map(|step| {
+                    let durable = step.record.as_ref().map_or("-".into(), |record| show(&record.phase));
+                    let mut row = vec![durable, format!("{:?}", step.action)];
+                    row.extend(step.pause.then(|| "pause".to_string()));
+                    row
+                });
+                let expected = at.map(|at| rows[at][4..].iter().map(|s| s.to_string()).collect::<Vec<_>>());
+                assert_eq!(found, expected, "{name:?}, {action:?}, {event_name}, {running} runs");
+                at.into_iter().for_each(|at| used[at] = true);
+                played += 1;
+            }
+        }
+    }
+    let unused: Vec<_> =
+        rows.iter().zip(used).filter(|(_, used)| !used).map(|(row, _)| row.join(" ")).collect();
+    assert!(unused.is_empty(), "rows that nothing leads to: {unused:?}");
+    println!("{played} combinations, {} rows", rows.len());
+}
+
+fn after(name: PhaseName, action: Action, event: Event) -> Record {
+    step(&record(phase(name)), action, event, B).and_then(|step| step.record).expect("a row with a record")
+}
+
+#[test]
+fn an_offer_is_counted_and_begins_with_no_reboots() {
+    let record = after(PhaseName::Idle, Rest, Event::Offered(Deployment { attempt: 0, ..deployment() }));
+    assert_eq!((record.attempts, record.trial_reboots), (8, 0));
+    assert_eq!(record.phase.deployment().map(|d| d.attempt), Some(8));
+}
+
+#[test]
+fn what_the_target_held_is_forgotten_before_its_first_byte_is_written_and_known_once_it_is_proven() {
+    let record = after(PhaseName::Waiting, AskToDownload, Event::Allowed);
+    assert_eq!((record.release(B), record.release(A).is_some()), (None, true));
+    let record = after(PhaseName::Verifying, ReadBack, Event::Done);
+    let release = record.release(B).expect("known");
+    assert_eq!((release.security_version, release.committed), (20, false));
+    assert_eq!(record.floor, 10, "the floor does not move");
+}
+
+#[test]
+fn the_commit_and_the_floor_stand_in_one_record_and_nothing_else_raises_the_floor() {
+    for name in PHASES {
+        for action in ACTIONS {
+            for (event_name, event) in events() {
+                let Some(record) = step(&record(phase(name)), action, event, B).and_then(|s| s.record) else {
+                    continue;
+                };
+                let commits = (name, action, event_name) == (PhaseName::Committing, LowerOther, "done");
+                assert_eq!(record.floor, if commits { 20 } else { 10 }, "{name:?} {action:?} {event_name}");
+                assert_eq!(
+                    record.release(B).is_some_and(|r| r.committed),
+                    commits,
+                    "{name:?} {action:?} {event_name}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_commit_of_a_lower_security_version_leaves_the_floor() {
+    let mut high = record(phase(PhaseName::Committing));
+    high.floor = 99;
+    let record = step(&high, LowerOther, Event::Done, B).and_then(|step| step.record).unwrap();
+    assert_eq!(record.floor, 99);
+}
+
+#[test]
+fn whatever_settles_is_queued_for_the_operator_and_failed_trials_are_remembered() {
+    #[rustfmt::skip]
+    let cases = [
+        // phase                  doing        event                                              outcome                   remembered
+        (PhaseName::Waiting,      Look,        Event::Stopped(outcome(OutcomeKind::Expired)),     OutcomeKind::Expired,     false),
+        (PhaseName::Downloading,  Stream,      Event::Failed("why".try_into().unwrap()),          OutcomeKind::Failed,      false),
+        (PhaseName::Committing,   LowerOther,  Event::Done,                                       OutcomeKind::Committed,   false),
+        (PhaseName::RollingBack,  MarkBad,     Event::NoWayBack,                                  OutcomeKind::Failed,      false),
+    ];
+    for (name, action, event, kind, remembered) in cases {
+        let record = after(name, action, event);
+        let report = record.unreported.last().expect("a report");
+        assert_eq!((report.outcome.kind, report.attempt, report.manifest), (kind, 7, Digest([2; 32])));
+        assert_eq!(record.has_failed(&Digest([2; 32])), remembered, "{kind:?}");
+    }
+    let back =
+        step(&record(phase(PhaseName::RollingBack)), MarkBad, Event::Done, A).and_then(|s| s.record).unwrap();
+    assert!(back.has_failed(&Digest([2; 32])));
+    let mut failed = record(phase(PhaseName::Committing));
+    failed.remember_failed(Digest([2; 32]));
+    let good = step(&failed, LowerOther, Event::Done, B).and_then(|s| s.record).unwrap();
+    assert!(!good.has_failed(&Digest([2; 32])), "tried again, and committed");
+}
