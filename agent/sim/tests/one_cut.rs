@@ -11,7 +11,7 @@ use mainstay_sim::world::Board;
 fn sweep(board: Board, tries: u8) {
     let (mut schedules, mut effects, mut broken) = (0, 0, Vec::new());
     for case in all(tries) {
-        let fits = |life: &_| Case::after_cuts(&case, life, tries, 1);
+        let fits = |life: &_| Case::after_cuts(&case, life, board.convention().tries_max().min(tries), 1);
         let mut sweep = Sweep::new(&case.story, board, None);
         if let Err(found) = sweep.one(&CUTS, &fits) {
             broken.push(format!("{}: {found}", case.story.name));
