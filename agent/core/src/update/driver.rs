@@ -73,9 +73,13 @@ pub struct Driver {
     settings: Settings,
     action: Action,
     retries: u8,
+    /// The record was damaged in both copies.
     lost: bool,
+    /// The boot state has been read in this boot, and recovered from.
     looked: bool,
+    /// The checks of a running group that the record knows nothing of have passed in this boot.
     vouched: bool,
+    /// When it was looked at last, the running group was good, or has been confirmed since.
     standing: bool,
 }
 
@@ -141,7 +145,10 @@ impl Driver {
 
     /// Takes a deployment that [`policy::judge`](crate::policy::judge) let through. The manifest's envelope is made
     /// durable first, so that a record never speaks of a manifest that is not there; a power cut between the two
-    /// leaves a manifest that nothing speaks of.
+    /// leaves a manifest that nothing speaks of. Busy: not now, later perhaps.
+    ///
+    /// What is refused, here or by `judge`, leaves no record: the desired state that asked for it is retained and
+    /// judged again at every boot and connection, so its refusal can be said again.
     pub fn offer(&mut self, envelope: &[u8], deployment: Deployment, parts: &mut Parts<'_>) -> Result<()> {
         if !self.accepts_offers() {
             return Err(fault!(Busy, "busy: {}", self.action.name()));
@@ -153,8 +160,8 @@ impl Driver {
         if !self.standing {
             self.action = Action::Look; // perhaps it could not be read
             return Err(fault!(
-                Refused,
-                "offer: the running group {running} is not good to the bootloader, and {} is the only way up",
+                Busy,
+                "offer: not now: the running group {running} is not good to the bootloader, and {} is the only way up",
                 running.other()
             ));
         }
@@ -188,6 +195,12 @@ impl Driver {
         let record =
             Record { phase: self.record.phase.clone(), floor: self.record.floor.max(record.floor), ..record };
         if record == self.record {
+            return Ok(());
+        }
+        // A record that was lost stays so on the medium until the running group is known to be good: the next boot
+        // would take a new one for that of a gateway which has nothing on trial.
+        if self.lost && !self.standing {
+            self.record = record;
             return Ok(());
         }
         self.persist(record, parts)
