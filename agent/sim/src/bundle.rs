@@ -57,7 +57,7 @@ impl Operator {
         let mut objects = BTreeMap::new();
         let mut artifacts = heapless::Vec::new();
         for (class, _) in SLOTS {
-            let _ = artifacts.push(pack(class, image.content(class), &mut objects)?); // two of eight
+            let _ = artifacts.push(pack(class, image.content(class), &mut objects)?); // three of eight
         }
         let manifest = Manifest {
             compatible: COMPATIBLE.try_into().expect("short"),

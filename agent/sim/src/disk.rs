@@ -10,9 +10,9 @@ use crate::image::Image;
 use crate::power::{Draw, Keeps, Tear};
 use mainstay_core::boot::Group;
 
-/// The slots of a class: their name and size in bytes. Small, so that a sweep of thousands of lives takes seconds; the
-/// root file system takes two segments, so that there is something between them to cut.
-pub const SLOTS: [(&str, usize); 2] = [("kernel", 8 * 1024), ("rootfs", 272 * 1024)];
+/// The slots of a group: class, and size in bytes. Small, so that a sweep of thousands of lives takes seconds; what
+/// happens between the segments of one slot is tested with the installer, in core.
+pub const SLOTS: [(&str, usize); 3] = [("kernel", 8 * 1024), ("rootfs", 32 * 1024), ("appfs", 4 * 1024)];
 
 /// All slots of one gateway.
 #[derive(Clone, Debug)]
@@ -39,7 +39,7 @@ impl Disk {
         self.versions[group as usize] += 1;
         for (slot, (class, _)) in self.slots[group as usize].iter_mut().zip(SLOTS) {
             let content = image.content(class);
-            slot.durable[..content.len()].copy_from_slice(&content);
+            slot.durable[..content.len()].copy_from_slice(content);
         }
     }
 

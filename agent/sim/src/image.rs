@@ -5,7 +5,6 @@
 
 use crate::disk::SLOTS;
 use crate::power::Draw;
-use mainstay_core::limits::SEGMENT_BYTES;
 use std::rc::Rc;
 
 /// What becomes of a machine that boots an image.
@@ -38,18 +37,19 @@ pub struct Image {
 }
 
 impl Image {
-    /// Makes one: a kernel of text and a root file system of one segment that does not compress and a short one of
-    /// zeros but for its beginning, which all versions have in common.
+    /// Makes one: a kernel of text, a root file system that does not compress, and an appfs that all versions have in
+    /// common.
     pub fn new(version: u32, security_version: u32, behaviour: Behaviour) -> Self {
         let mut kernel = format!("{HEAD}{version} {behaviour:?}\n").into_bytes();
         while kernel.len() < 5000 {
             kernel.extend_from_slice(b"a kernel is mostly text to the one who has to compress it\n");
         }
-        let mut draw = Draw::new(version.into());
-        let mut rootfs: Vec<u8> = (0..SEGMENT_BYTES / 8).flat_map(|_| draw.number().to_le_bytes()).collect();
-        let mut draw = Draw::new(0);
-        rootfs.extend((0..1024).map(|_| draw.number() as u8));
-        Image { version, security_version, behaviour, content: Rc::new([kernel, rootfs]) }
+        let noise = |seed: u32, bytes: usize| {
+            let mut draw = Draw::new(seed.into());
+            (0..bytes / 8).flat_map(|_| draw.number().to_le_bytes()).collect()
+        };
+        let (rootfs, appfs) = (noise(version, 24 * 1024), noise(u32::MAX, 2 * 1024));
+        Image { version, security_version, behaviour, content: Rc::new([kernel, rootfs, appfs]) }
     }
 
     /// What goes into the slot of this class.

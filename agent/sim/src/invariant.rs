@@ -6,6 +6,7 @@
 
 use crate::image::Behaviour;
 use crate::power::{Down, down};
+use crate::state::Damaged;
 use crate::world::World;
 use mainstay_core::boot::Group;
 use mainstay_core::seam::StateFile;
@@ -217,8 +218,8 @@ pub fn record(world: &World) -> Result<Option<Record>, String> {
         Ok(Some(bytes)) => {
             Record::decode(bytes).map(Some).map_err(|fault| format!("the record is readable: {fault}"))
         }
-        Err(()) if world.watch.rotten => Ok(None),
-        Err(()) => Err("the record is always readable: both copies are damaged".into()),
+        Err(Damaged) if world.watch.rotten => Ok(None),
+        Err(Damaged) => Err("the record is always readable: both copies are damaged".into()),
     }
 }
 

@@ -17,7 +17,7 @@ use mainstay_core::policy::{Gateway, LateFallback, judge};
 use mainstay_core::seam::*;
 use mainstay_core::trust::TrustRoot;
 use mainstay_core::update::{
-    Deployment, Driver, OutcomeKind, Parts, PhaseName, Rest, Reuse, Settings, WORKSPACE_BYTES,
+    Deployment, Driver, OutcomeKind, Parts, PhaseName, Record, Rest, Reuse, Settings, WORKSPACE_BYTES,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::result::Result;
@@ -161,6 +161,11 @@ impl Machine<'_> {
             down(Down::Watchdog);
         }
         let mut driver = self.start(outside);
+        // As the daemon does at each start: what is known of the time goes on record.
+        let record = Record { time_floor: driver.record().time_floor + 1, ..driver.record().clone() };
+        if let Err(fault) = self.with_parts(outside, |parts| driver.update(record, parts)) {
+            self.note(format!("time: {fault}"));
+        }
         for _ in 0..TURNS_MAX {
             match self.with_parts(outside, |parts| driver.turn(parts)) {
                 Ok(Rest::Rebooting) => down(Down::Reboot),

@@ -110,7 +110,7 @@ impl StateStore for SimState {
     fn load(&mut self, file: StateFile, out: &mut [u8]) -> Result<Option<usize>> {
         self.0.with(|world| {
             let found =
-                world.state.load(file).map_err(|()| fault!(Corrupt, "{file:?}: both copies are damaged"))?;
+                world.state.load(file).map_err(|_| fault!(Corrupt, "{file:?}: both copies are damaged"))?;
             let Some(found) = found else { return Ok(None) };
             let place =
                 out.get_mut(..found.len()).ok_or_else(|| fault!(Full, "{file:?}: {} bytes", found.len()))?;

@@ -11,6 +11,10 @@ pub struct StateMedium {
     version: u32,
 }
 
+/// Both copies are damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damaged;
+
 impl Default for StateMedium {
     fn default() -> Self {
         let empty = |file| [vec![0; copies::copy_bytes(file)], vec![0; copies::copy_bytes(file)]];
@@ -22,9 +26,9 @@ impl Default for StateMedium {
 }
 
 impl StateMedium {
-    /// What stands there. `Err`: both copies have been written, and both are damaged.
-    pub fn load(&self, file: StateFile) -> Result<Option<&[u8]>, ()> {
-        self.pair(file).in_force
+    /// What stands there.
+    pub fn load(&self, file: StateFile) -> Result<Option<&[u8]>, Damaged> {
+        self.pair(file).in_force.map_err(|()| Damaged)
     }
 
     /// Writes one copy, as far as it gets through.
