@@ -1,8 +1,8 @@
 //! The operator's side of Mainstay: keys, trust roots, bundles, and what is said to a fleet over its broker.
 //!
 //! The decisions (what a valid bundle is, who may sign what, what a desired state means) are `mainstay-core`'s; this
-//! crate brings files, a terminal and an MQTT connection to them. The binary `mainstayctl` is [`cli`] and nothing more;
-//! tests and the demo call the modules below it directly.
+//! crate brings files, a terminal and an MQTT connection to them. The binary `mainstayctl` is [`cli`] and nothing
+//! more; tests and the demo call the modules below it directly.
 //!
 //! | module | does |
 //! |---|---|

@@ -6,8 +6,8 @@
 //! 3. the desired state       retained at …/desired
 //! ```
 //! The order is what keeps gateways from tripping: who sees the desired state finds the manifest, and who reads the
-//! manifest finds every object. Cut off in the middle, a publish leaves objects that nobody asks for, and is simply done
-//! again; the fleet goes on with what it has.
+//! manifest finds every object. Cut off in the middle, a publish leaves objects that nobody asks for, and is
+//! simply done again; the fleet goes on with what it has.
 //!
 //! Nothing is published that gateways would refuse: the whole bundle is verified first, under the same trust root.
 

@@ -1,8 +1,9 @@
-//! The desired state on a broker: read, held against the trust root, and replaced by one with a higher sequence number.
+//! The desired state on a broker: read, held against the trust root, and replaced by one with a higher sequence
+//! number.
 //!
-//! Gateways take only what is signed by the operator role and not older than what they know. So the sequence number is the later
-//! one of "one more than what stands there" and the Unix time: a broker that lost what it kept, or an operator at
-//! another desk, does not bring the fleet to a standstill.
+//! Gateways take only what is signed by the operator role and not older than what they know. So the sequence
+//! number is the later one of "one more than what stands there" and the Unix time: a broker that lost what it
+//! kept, or an operator at another desk, does not bring the fleet to a standstill.
 
 use crate::broker::Session;
 use crate::fail;

@@ -115,8 +115,8 @@ pub fn standing(previous: Option<&TrustRoot>, bytes: &[u8]) -> Standing {
     }
 }
 
-/// Signs a new root. Each signer must hold the root role, before or after the change: another's signature would count for
-/// nobody, so it is a slip.
+/// Signs a new root. Each signer must hold the root role, before or after the change: another's signature would
+/// count for nobody, so it is a slip.
 pub fn sign_new(root: &TrustRoot, previous: Option<&TrustRoot>, signers: &[SigningKey]) -> Result<Vec<u8>> {
     if let Some(previous) = previous
         && (root.version != previous.version.saturating_add(1) || root.fleet != previous.fleet)

@@ -1,7 +1,8 @@
 //! What the gateways of a fleet say of themselves: presence, progress, outcomes.
 //!
-//! These messages are not signed; the broker's access control says who speaks. They are for looking at, and no decision is taken
-//! by them here. Their texts come from outside, so nothing that moves a terminal's cursor is ever shown.
+//! These messages are not signed; the broker's access control says who speaks. They are for looking at, and no
+//! decision is taken by them here. Their texts come from outside, so nothing that moves a terminal's cursor is
+//! ever shown.
 
 use crate::fail;
 use crate::fail::Result;
@@ -248,6 +249,7 @@ pub fn as_json(id: &str, said: &Said) -> Value {
             }),
             "floor": p.floor, "trust": p.trust, "desired_seq": p.desired_seq,
             "detail": p.detail.as_str(), "agent": p.agent.as_str(),
+            "audit": {"seq": p.audit.seq, "hash": p.audit.hash.to_string()},
         }),
         Said::Progress(p) => json!({
             "device": id, "kind": "progress", "manifest": hex(&p.manifest.0),
@@ -269,6 +271,7 @@ fn shown(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mainstay_core::audit::Head;
     use mainstay_core::boot::Group;
     use mainstay_core::digest::Digest;
     use mainstay_core::fault::clip;
@@ -291,6 +294,7 @@ mod tests {
             desired_seq: 9,
             detail: heapless::String::new(),
             agent: clip("0.1.0"),
+            audit: Head::genesis("gw"),
         }
     }
 

@@ -157,8 +157,9 @@ fn the_same_images_make_the_same_bundle_on_one_core_and_on_many() {
     assert_eq!(desk.read("1.bundle"), desk.read("7.bundle"));
 }
 
-/// Goal: what is packed is what comes out, for images of all kinds. Method: pack with the binary; `verify` makes the content
-/// again and compares it with the digest in the manifest, and the test compares that digest with the image's.
+/// Goal: what is packed is what comes out, for images of all kinds. Method: pack with the binary; `verify` makes
+/// the content again and compares it with the digest in the manifest, and the test compares that digest with the
+/// image's.
 #[test]
 fn what_is_packed_is_proven_for_images_of_all_kinds() {
     let desk = Desk::furnished();
@@ -276,7 +277,8 @@ fn a_signed_bundle_whose_index_lies_is_refused() {
     let bomb = frame(&vec![7; 8 << 20]);
     #[rustfmt::skip]
     let cases = [
-        // the lie                                     the file                                                         said
+        // the lie                                     the file                                                    
+        //     said
         ("another content than the index lists",       lying(1000, digest, other, Encoding::Raw, &content),             "segment 0: expected content"),
         ("another content than the manifest promises", lying(1000, other, digest, Encoding::Raw, &content),             "content: expected"),
         ("zero, and it is not",                        lying(1000, digest, digest, Encoding::Zero, &[]),                "segment 0: expected content"),

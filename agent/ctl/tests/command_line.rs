@@ -1,5 +1,5 @@
-//! What the command line says: the help as it is drawn in `golden/`, and errors that name what was expected, what was found and
-//! what to do. `UPDATE_GOLDEN=1 cargo test -p mainstayctl` draws the help anew.
+//! What the command line says: the help as it is drawn in `golden/`, and errors that name what was expected, what
+//! was found and what to do. `UPDATE_GOLDEN=1 cargo test -p mainstayctl` draws the help anew.
 
 mod common;
 
@@ -11,9 +11,9 @@ fn the_help_is_as_it_was_drawn() {
     let desk = Desk::new();
     let mut wrong = Vec::new();
     #[rustfmt::skip]
-    let commands: [&[&str]; 17] = [
+    let commands: [&[&str]; 18] = [
         &[], &["key"], &["key", "generate"], &["key", "public"], &["trust"], &["trust", "init"], &["trust", "rotate"],
-        &["trust", "sign"], &["trust", "show"], &["pack"], &["sign"], &["verify"], &["inspect"], &["publish"], &["halt"],
+        &["trust", "sign"], &["trust", "show"], &["trust", "publish"], &["pack"], &["sign"], &["verify"], &["inspect"], &["publish"], &["halt"],
         &["resume"], &["watch"],
     ];
     for command in commands {

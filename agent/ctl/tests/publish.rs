@@ -1,5 +1,5 @@
-//! Publishing, against a real Mosquitto: what is kept there is what stands in the bundle, in an order that no gateway can trip
-//! over, and what goes wrong is said.
+//! Publishing, against a real Mosquitto: what is kept there is what stands in the bundle, in an order that no
+//! gateway can trip over, and what goes wrong is said.
 
 mod common;
 
@@ -262,8 +262,8 @@ fn arguments_with(broker: &Mosquitto, more: &[&str]) -> Vec<String> {
     arguments(&broker.url(), more).into_iter().map(String::from).collect()
 }
 
-/// Goal: a link that breaks costs time, never an object. Method: a proxy that cuts the first two connections in the middle of
-/// an object; the broker must keep everything in the end.
+/// Goal: a link that breaks costs time, never an object. Method: a proxy that cuts the first two connections in
+/// the middle of an object; the broker must keep everything in the end.
 #[test]
 fn a_link_that_breaks_loses_nothing() {
     let Some(broker) = Mosquitto::start(OPEN) else { return };
@@ -360,4 +360,30 @@ fn a_rollout_is_paused_halted_and_resumed() {
         );
         before = now;
     }
+}
+
+#[test]
+fn a_trust_root_is_published_only_if_gateways_take_it() {
+    let Some(broker) = Mosquitto::start(OPEN) else { return };
+    let desk = Desk::furnished();
+    let url = broker.url();
+    let publish = ["trust", "publish", "2.root", "--from", "trust.root", "--broker", &url];
+    desk.write("2.root", desk.read("trust.root"));
+    assert!(desk.refused(&publish).contains("expected version 2, found 1"));
+    std::fs::remove_file(desk.path("2.root")).expect("removed");
+    desk.ok(&[
+        "trust",
+        "rotate",
+        "--from",
+        "trust.root",
+        "--remove",
+        "operator=operator.pub",
+        "--sign-with",
+        "root.key",
+        "--out",
+        "2.root",
+    ]);
+    desk.ok(&publish);
+    let kept = kept(broker.port, "mainstay/#");
+    assert_eq!(kept, BTreeMap::from([("mainstay/1/plant/t/2".into(), desk.read("2.root"))]));
 }

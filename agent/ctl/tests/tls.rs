@@ -1,5 +1,5 @@
-//! TLS with client certificates, against a real Mosquitto: who we are is proven, who the broker is too, and what is wrong with
-//! either is said.
+//! TLS with client certificates, against a real Mosquitto: who we are is proven, who the broker is too, and what
+//! is wrong with either is said.
 
 mod common;
 

@@ -4,6 +4,7 @@ mod common;
 
 use common::client::Listener;
 use common::{Desk, Mosquitto};
+use mainstay_core::audit::Head;
 use mainstay_core::boot::Group;
 use mainstay_core::digest::Digest;
 use mainstay_core::fault::clip;
@@ -27,7 +28,7 @@ fn presence(version: &str) -> Vec<u8> {
         desired_seq: 5,
         detail: heapless::String::new(),
         agent: clip("0.1.0"),
-        audit: mainstay_core::audit::Head::genesis("gw-1"),
+        audit: Head { seq: 12, hash: Digest([9; 32]) },
     };
     encode_body(&state).expect("encoded")
 }
@@ -87,6 +88,7 @@ fn each_message_is_a_line_of_json() {
         (&"gw-1".into(), &"state".into(), &"B".into())
     );
     assert_eq!(state["groups"]["B"]["version"], "2.0.0");
+    assert_eq!(state["audit"]["seq"], 12);
 
     let progress = Progress { manifest: Digest([7; 32]), done: 1, total: 4, fetched: 1, copied: 0, kept: 0 };
     let outcome = Outcome {

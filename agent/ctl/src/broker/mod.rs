@@ -1,5 +1,6 @@
-//! One MQTT 5 connection to a broker. It waits for what it said to be taken, says why where it is not, and begins again where the
-//! link broke. The broker is not trusted with anything: what goes over it is signed or named by its digest.
+//! One MQTT 5 connection to a broker. It waits for what it said to be taken, says why where it is not, and begins
+//! again where the link broke. The broker is not trusted with anything: what goes over it is signed or named by
+//! its digest.
 
 mod session;
 mod tunnel;

@@ -1,8 +1,9 @@
 //! One connection, used by one caller: say something and wait until it is taken, or listen.
 //!
-//! A thread polls rumqttc and passes its events on; the caller's thread keeps the books: what waits for its acknowledgement is
-//! kept, so that it can be sent again when the link breaks. Publishing retained messages twice does no harm, so that is
-//! all there is to it. rumqttc only logs an acknowledgement that refuses; here each one is looked at.
+//! A thread polls rumqttc and passes its events on; the caller's thread keeps the books: what waits for its
+//! acknowledgement is kept, so that it can be sent again when the link breaks. Publishing retained messages twice
+//! does no harm, so that is all there is to it. rumqttc only logs an acknowledgement that refuses; here each one
+//! is looked at.
 
 use super::tunnel::Tunnel;
 use super::{Broker, Endpoint};
@@ -107,8 +108,9 @@ impl Session {
         Ok(())
     }
 
-    /// Begins to listen, and waits until the broker agrees. For a wide filter over what many have said, take QoS 0: of what a
-    /// broker keeps, Mosquitto queues at most 1000 messages for QoS 1 and drops the others without a word.
+    /// Begins to listen, and waits until the broker agrees. For a wide filter over what many have said, take QoS
+    /// 0: of what a broker keeps, Mosquitto queues at most 1000 messages for QoS 1 and drops the others without a
+    /// word.
     pub fn listen(&mut self, filter: &str, qos: QoS) -> Result<()> {
         self.filters.push((filter.into(), qos));
         let wanted = self.subscribed + 1;
@@ -133,8 +135,9 @@ impl Session {
         }
     }
 
-    /// What the broker keeps at `topic`. There is no telling "nothing is kept" but by silence: a broker sends what it keeps
-    /// right behind its answer to the subscription, so a second subscription's answer, and a moment more, is waited for.
+    /// What the broker keeps at `topic`. There is no telling "nothing is kept" but by silence: a broker sends what
+    /// it keeps right behind its answer to the subscription, so a second subscription's answer, and a moment more,
+    /// is waited for.
     pub fn retained(&mut self, topic: &str) -> Result<Option<Vec<u8>>> {
         self.listen(topic, QoS::AtLeastOnce)?;
         self.listen(&format!("{topic}/-"), QoS::AtLeastOnce)?; // nobody publishes there
@@ -304,41 +307,48 @@ impl Link {
         if let Some(cause) = self.tunnel.as_ref().and_then(Tunnel::cause) {
             return fail!("{endpoint}: {cause}");
         }
+        use ConnectionError::{ConnectionRefused, Io, MqttState};
         match error {
-            ConnectionError::ConnectionRefused(code) | ConnectionError::MqttState(StateError::ConnFail { reason: code }) => {
-                let todo = match code {
-                    ConnectReturnCode::NotAuthorized | ConnectReturnCode::BadUserNamePassword => {
-                        "look at --username and --password-file, or at --cert and --key"
-                    }
-                    ConnectReturnCode::UnsupportedProtocolVersion | ConnectReturnCode::RefusedProtocolVersion => {
-                        "the broker must speak MQTT 5"
-                    }
-                    _ => "look into the broker's log",
-                };
-                fail!("{endpoint}: refuses the connection: {code:?}").todo(todo)
+            ConnectionRefused(code) | MqttState(StateError::ConnFail { reason: code }) => {
+                refused(endpoint, *code)
             }
-            ConnectionError::MqttState(StateError::OutgoingPacketTooLarge { pkt_size, max }) => {
-                fail!("{endpoint}: takes packets of at most {max} bytes, and one of {pkt_size} has to go").todo(RAISE_PACKET)
+            MqttState(StateError::OutgoingPacketTooLarge { pkt_size, max }) => {
+                fail!("{endpoint}: takes packets of at most {max} bytes, and one of {pkt_size} has to go")
+                    .todo(RAISE_PACKET)
             }
             // Mosquitto answers so, though MQTT 5 §3.4.2.1 does not list the code, and rumqttc does not read it.
-            ConnectionError::MqttState(StateError::Deserialization(MqttError::InvalidConnectReturnCode(0x95))) => {
+            MqttState(StateError::Deserialization(MqttError::InvalidConnectReturnCode(0x95))) => {
                 fail!("{endpoint}: refuses a message as too large (0x95)").todo(RAISE_PACKET)
             }
-            ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, .. }) => {
+            MqttState(StateError::ServerDisconnect { reason_code, .. }) => {
                 let failure = fail!("{endpoint}: ended the connection: {reason_code:?}");
                 match reason_code {
                     DisconnectReasonCode::PacketTooLarge => failure.todo(RAISE_PACKET),
                     _ => failure,
                 }
             }
-            ConnectionError::Io(e)
-            | ConnectionError::MqttState(StateError::Io(e) | StateError::Deserialization(MqttError::Io(e)))
+            Io(e) | MqttState(StateError::Io(e) | StateError::Deserialization(MqttError::Io(e)))
                 if self.tunnel.is_none() =>
-                fail!("{endpoint}: {e}")
-                .todo("look whether the broker is up, listens on this port, and takes connections without TLS there"),
+            {
+                fail!("{endpoint}: {e}").todo(LOOK_AT_PORT)
+            }
             other => fail!("{endpoint}: {other}"),
         }
     }
+}
+
+/// The broker has answered CONNECT with a no.
+fn refused(endpoint: &Endpoint, code: ConnectReturnCode) -> Failure {
+    let todo = match code {
+        ConnectReturnCode::NotAuthorized | ConnectReturnCode::BadUserNamePassword => {
+            "look at --username and --password-file, or at --cert and --key"
+        }
+        ConnectReturnCode::UnsupportedProtocolVersion | ConnectReturnCode::RefusedProtocolVersion => {
+            "the broker must speak MQTT 5"
+        }
+        _ => "look into the broker's log",
+    };
+    fail!("{endpoint}: refuses the connection: {code:?}").todo(todo)
 }
 
 /// Passes events on until the connection fails, or nobody listens any more.
@@ -425,6 +435,8 @@ fn passing(error: &ConnectionError) -> bool {
     }
 }
 
+const LOOK_AT_PORT: &str =
+    "look whether the broker is up, listens on this port, and takes connections without TLS there";
 const RAISE_PACKET: &str =
     "raise its limit (Mosquitto: max_packet_size, message_size_limit) to 128 KiB or more";
 /// The largest object (96 KiB), its topic (at most 192 bytes) and its properties, with room.

@@ -1,7 +1,7 @@
 //! TLS 1.3 for a client that has none.
 //!
-//! rumqttc's own TLS features pin a certificate library with open advisories, so rumqttc speaks plain MQTT into a Unix socket of
-//! this process, and a thread carries the bytes on over TLS. One tunnel is one connection:
+//! rumqttc's own TLS features pin a certificate library with open advisories, so rumqttc speaks plain MQTT into a
+//! Unix socket of this process, and a thread carries the bytes on over TLS. One tunnel is one connection:
 //!
 //! 1. dial and shake hands *first*, so that what is wrong with certificates is said here, in full;
 //! 2. then let the client in, through a socket in a folder that only this user can enter;
@@ -127,8 +127,8 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     }
 }
 
-/// Both ways, until either side ends. When the client ends, TLS is closed properly, so that the broker knows that nothing was cut
-/// off; when sending fails, what the broker has said last is read for the reason.
+/// Both ways, until either side ends. When the client ends, TLS is closed properly, so that the broker knows that
+/// nothing was cut off; when sending fails, what the broker has said last is read for the reason.
 async fn carry(listener: std::os::unix::net::UnixListener, stream: TlsStream<TcpStream>) -> io::Result<()> {
     let listener = UnixListener::from(smol::Async::new(listener)?);
     let (client, _) = listener.accept().await?;

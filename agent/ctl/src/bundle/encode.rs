@@ -5,8 +5,8 @@
 //!                 │                                               │
 //! image ─► reader (hashes the whole) ─► workers (hash, zstd) ─► in order again ─► runs
 //! ```
-//! The result does not depend on how many workers there are: each segment is encoded by itself, and they are put back in
-//! order. Memory is bounded by the buffers, which go round, and by one run's encodings (at most 128 MiB).
+//! The result does not depend on how many workers there are: each segment is encoded by itself, and they are put
+//! back in order. Memory is bounded by the buffers, which go round, and by one run's encodings (at most 128 MiB).
 
 use crate::fail;
 use crate::fail::{Failure, Result};

@@ -1,5 +1,5 @@
-//! Looks into a bundle: what it says of itself, what it is made of, and who has signed it. What has not been verified is said to
-//! be so, in the text and in the JSON.
+//! Looks into a bundle: what it says of itself, what it is made of, and who has signed it. What has not been
+//! verified is said to be so, in the text and in the JSON.
 
 use super::{BundleReader, Depth, Figures, Head, walk};
 use crate::fail::{Result, Within};
@@ -108,7 +108,7 @@ impl Found {
                     "{} in {} pieces, {} of its size",
                     size(figures.piece_bytes),
                     figures.pieces,
-                    self.ratio(figures.piece_bytes, artifact.size)
+                    ratio(figures.piece_bytes, artifact.size)
                 ),
             );
             if artifact.routes.len() > 1 {
@@ -125,7 +125,7 @@ impl Found {
             line("signature", format!("{id}  {worth}"));
         }
         match &self.trusted {
-            None => line("trust", "NOT VERIFIED: no trust root was given; its objects fit its manifest, but who says so is open".into()),
+            None => line("trust", UNVERIFIED.into()),
             Some(Ok(())) => line("trust", "verified: a threshold of the release role has signed it".into()),
             Some(Err(why)) => line("trust", format!("REFUSED: {why}")),
         }
@@ -160,6 +160,8 @@ impl Found {
             .collect();
         let signers: Vec<Value> =
             self.signers.iter().map(|(id, good)| json!({"key": id.to_string(), "valid": good})).collect();
+        let meta: serde_json::Map<String, Value> =
+            m.meta.iter().map(|(key, value)| (key.as_str().into(), json!(value.as_str()))).collect();
         let p = &m.provenance;
         json!({
             "name": self.head.name().map(|n| n.to_string()),
@@ -183,18 +185,21 @@ impl Found {
                 "source": p.source.as_str(), "commit": p.commit.as_str(), "builder": p.builder.as_str(),
                 "sbom": p.sbom.map(|d| d.to_string()),
             },
-            "meta": m.meta.iter().map(|(k, v)| (k.as_str().to_owned(), json!(v.as_str()))).collect::<serde_json::Map<_, _>>(),
+            "meta": meta,
             "artifacts": artifacts,
             "objects": self.figures.objects,
             "object_bytes": self.figures.object_bytes,
             "file_bytes": self.figures.file_bytes,
         })
     }
-
-    fn ratio(&self, part: u64, whole: u64) -> String {
-        format!("{:.1} %", part as f64 * 100.0 / whole.max(1) as f64)
-    }
 }
+
+fn ratio(part: u64, whole: u64) -> String {
+    format!("{:.1} %", part as f64 * 100.0 / whole.max(1) as f64)
+}
+
+const UNVERIFIED: &str =
+    "NOT VERIFIED: no trust root was given; its objects fit its manifest, but who says so is open";
 
 fn required(manifest: &Manifest) -> String {
     match manifest.trial.required.as_slice() {

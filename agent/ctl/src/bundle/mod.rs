@@ -1,8 +1,8 @@
 //! Bundle files: packed, signed, verified and looked into. The bytes are drawn in `mainstay_core::bundle`.
 //!
-//! A bundle that nobody has signed is not a bundle, so it has another first line: [`UNSIGNED_MAGIC`]. The rest is the same,
-//! but where the envelope stands there stands the bare body of the manifest. Devices refuse it at its first bytes, and
-//! [`sign`](sign::sign) makes it a bundle.
+//! A bundle that nobody has signed is not a bundle, so it has another first line: [`UNSIGNED_MAGIC`]. The rest is
+//! the same, but where the envelope stands there stands the bare body of the manifest. Devices refuse it at its
+//! first bytes, and [`sign`](sign::sign) makes it a bundle.
 
 pub mod encode;
 pub mod inspect;

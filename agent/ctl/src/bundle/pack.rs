@@ -1,8 +1,8 @@
 //! Makes a bundle from images.
 //!
-//! The manifest stands first in the file and names all that follows, so it is known last: the objects of all runs go into a
-//! scratch file beside the output, and are put behind the manifest when it is made. Both files are on the same file
-//! system, so the copy costs little where the kernel can share blocks.
+//! The manifest stands first in the file and names all that follows, so it is known last: the objects of all runs
+//! go into a scratch file beside the output, and are put behind the manifest when it is made. Both files are on
+//! the same file system, so the copy costs little where the kernel can share blocks.
 
 use super::encode::{Content, How, encode};
 use super::writer::{BundleWriter, write_object};
@@ -52,7 +52,8 @@ pub struct Packed {
     pub bytes: u64,
 }
 
-/// Packs. The same images and plan make the same bytes, whatever the number of threads (signatures are deterministic too).
+/// Packs. The same images and plan make the same bytes, whatever the number of threads (signatures are
+/// deterministic too).
 pub fn pack(plan: &Plan, signers: &[SigningKey], audience: Audience) -> Result<Packed> {
     check(plan)?;
     let path = match signers {

@@ -1,5 +1,5 @@
-//! Reads a bundle file from front to back, object by object. What it gives is in the right grammar, and no more: names,
-//! content and signatures are [`walk`](super::walk)'s and the trust root's.
+//! Reads a bundle file from front to back, object by object. What it gives is in the right grammar, and no more:
+//! names, content and signatures are [`walk`](super::walk)'s and the trust root's.
 
 use super::UNSIGNED_MAGIC;
 use crate::fail;

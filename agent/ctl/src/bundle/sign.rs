@@ -1,8 +1,8 @@
-//! Signs a bundle. The manifest's envelope stands at the front and its length changes with each signature, so the file is
-//! written anew, and every byte of its content is proven on the way: nobody signs what is not there.
+//! Signs a bundle. The manifest's envelope stands at the front and its length changes with each signature, so the
+//! file is written anew, and every byte of its content is proven on the way: nobody signs what is not there.
 //!
-//! A bundle's name is the SHA-256 of its envelope, so it changes with each signature. Collect all signatures before it is
-//! published.
+//! A bundle's name is the SHA-256 of its envelope, so it changes with each signature. Collect all signatures
+//! before it is published.
 
 use super::writer::BundleWriter;
 use super::{BundleReader, Depth, Head, UNSIGNED_SUFFIX, walk};
@@ -33,8 +33,8 @@ pub struct Signed {
     pub manifest: Manifest,
 }
 
-/// Adds signatures to the bundle at `path`. Without `out`, `x.bundle.unsigned` becomes `x.bundle` (which must not exist), and
-/// a signed bundle is replaced.
+/// Adds signatures to the bundle at `path`. Without `out`, `x.bundle.unsigned` becomes `x.bundle` (which must not
+/// exist), and a signed bundle is replaced.
 pub fn sign(path: &Path, out: Option<&Path>, signers: &[SigningKey], audience: Audience) -> Result<Signed> {
     let (mut reader, head, total) = BundleReader::open(path)?;
     let manifest = head.unproven_manifest().within(|| path.display())?;

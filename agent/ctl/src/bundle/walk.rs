@@ -1,6 +1,6 @@
-//! Walks through a bundle file behind its manifest, in the order that the layout prescribes, and proves each object by its
-//! name; at [`Depth::Content`] each segment is made and proven too, and the whole artifact's digest. What is left over
-//! or missing at any place is refused.
+//! Walks through a bundle file behind its manifest, in the order that the layout prescribes, and proves each
+//! object by its name; at [`Depth::Content`] each segment is made and proven too, and the whole artifact's digest.
+//! What is left over or missing at any place is refused.
 
 use super::BundleReader;
 use crate::fail;

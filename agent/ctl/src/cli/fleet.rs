@@ -1,71 +1,20 @@
 //! `mainstayctl publish | halt | pause | resume | watch`
 
-use super::{PassphraseArgs, say, warn};
-use crate::broker::{Broker, Session, WINDOW_DEFAULT};
+use super::{BrokerArgs, PassphraseArgs, say, warn};
+use crate::broker::Session;
 use crate::fail;
 use crate::fail::Result;
-use crate::files::read_small;
 use crate::meter::{Audience, size};
 use crate::rollout::{self, Schedule, Target};
 use crate::values::{duration_s, now_s, share, share_bp, time, utc};
 use crate::watch::{self as watching, Fleet};
 use crate::{keys, publish as publishing, trust};
-use clap::{ArgGroup, Args, value_parser};
+use clap::{ArgGroup, Args};
 use mainstay_core::policy::{DesiredAction, DesiredState, MaintenanceWindow};
 use rumqttc::v5::mqttbytes::QoS;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use zeroize::Zeroizing;
-
-#[derive(Debug, Args)]
-struct BrokerArgs {
-    /// mqtts://host[:8883], or mqtt://host[:1883] in the clear
-    #[arg(long, value_name = "URL")]
-    broker: String,
-    /// PEM file with the authority that the broker's certificate must lead to; no other is believed
-    #[arg(long, value_name = "CA.pem")]
-    ca: Option<PathBuf>,
-    /// PEM file with our certificate
-    #[arg(long, value_name = "CERT.pem", requires = "key")]
-    cert: Option<PathBuf>,
-    /// PEM file with its secret key
-    #[arg(long, value_name = "KEY.pem", requires = "cert")]
-    key: Option<PathBuf>,
-    /// User name, where the broker wants one
-    #[arg(long, requires = "password_file")]
-    username: Option<String>,
-    /// File whose first line is the password
-    #[arg(long, value_name = "FILE", requires = "username")]
-    password_file: Option<PathBuf>,
-    /// MQTT client id [default: mainstayctl- and random digits]
-    #[arg(long, value_name = "ID")]
-    client_id: Option<String>,
-    /// Messages in flight
-    #[arg(long, value_name = "N", default_value_t = WINDOW_DEFAULT, value_parser = value_parser!(u16).range(1..=256))]
-    window: u16,
-}
-
-impl BrokerArgs {
-    fn broker(&self) -> Result<Broker> {
-        let mut broker = Broker::at(&self.broker)?;
-        if !broker.endpoint.tls {
-            warn(format_args!("note: {} is not encrypted, and does not prove who it is", broker.endpoint));
-        }
-        broker.ca.clone_from(&self.ca);
-        broker.identity = self.cert.clone().zip(self.key.clone());
-        if let (Some(name), Some(file)) = (&self.username, &self.password_file) {
-            let bytes = Zeroizing::new(read_small(file, 1024)?);
-            let text = str::from_utf8(&bytes);
-            let text = text.map_err(|_| fail!("{}: expected a password, found no text", file.display()))?;
-            let password = text.lines().next().unwrap_or_default().to_owned();
-            broker.login = Some((name.clone(), Zeroizing::new(password)));
-        }
-        broker.client_id.clone_from(&self.client_id);
-        broker.window = self.window;
-        Ok(broker)
-    }
-}
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("whom").required(true).args(["group", "device"]))]
@@ -149,8 +98,8 @@ pub(super) struct Resume {
     /// The share of the group that takes it [default: as it was]
     #[arg(long, value_name = "SHARE")]
     rollout: Option<String>,
-    /// The desired state counts for nothing after: Unix seconds, 2026-11-20T10:00:00Z, or +7d [default: as it was; after a
-    /// pause or a halt: never]
+    /// The desired state counts for nothing after: Unix seconds, 2026-11-20T10:00:00Z, or +7d [default: as it was;
+    /// after a pause or a halt: never]
     #[arg(long, value_name = "T")]
     expires: Option<String>,
 }

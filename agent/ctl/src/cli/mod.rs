@@ -1,9 +1,10 @@
-//! The command line: what can be said, and what is answered. It reads arguments, calls the library and prints; nothing is
-//! decided here.
+//! The command line: what can be said, and what is answered. It reads arguments, calls the library and prints;
+//! nothing is decided here.
 //!
-//! Results go to standard output, progress and warnings to standard error. Exit codes: 0 done; 1 refused or failed, and the
-//! reason stands on standard error; 2 the command itself was wrong.
+//! Results go to standard output, progress and warnings to standard error. Exit codes: 0 done; 1 refused or
+//! failed, and the reason stands on standard error; 2 the command itself was wrong.
 
+mod broker;
 mod bundle;
 mod fleet;
 mod keys;
@@ -12,6 +13,7 @@ mod trust;
 use crate::fail::Result;
 use crate::keys::Passphrases;
 use crate::meter::Audience;
+use broker::BrokerArgs;
 use clap::{Args, Parser, Subcommand};
 use std::fmt::Display;
 use std::io::Write;

@@ -1,6 +1,7 @@
 //! `mainstayctl trust …`
 
-use super::{PassphraseArgs, pair, say};
+use super::{BrokerArgs, PassphraseArgs, pair, say};
+use crate::broker::Session;
 use crate::fail;
 use crate::fail::{Result, Within};
 use crate::files::{read_small, write_whole};
@@ -10,6 +11,7 @@ use crate::values::{hex, unhex};
 use clap::{Args, Subcommand};
 use mainstay_core::digest::Digest;
 use mainstay_core::limits::ENVELOPE_BYTES_MAX;
+use mainstay_core::topic;
 use mainstay_core::trust::{Envelope, KeyId, MessageKind, Role, TrustRoot};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -24,6 +26,8 @@ pub(super) enum Trust {
     Sign(Sign),
     /// Show a trust root
     Show(Show),
+    /// Bring a trust root that rotates onto a broker, for the gateways to take
+    Publish(Publish),
 }
 
 #[derive(Debug, Args)]
@@ -118,12 +122,24 @@ pub(super) struct Show {
     json: bool,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct Publish {
+    /// The trust root
+    file: PathBuf,
+    /// The trust root before: what gateways go by now
+    #[arg(long, value_name = "FILE")]
+    from: PathBuf,
+    #[command(flatten)]
+    broker: BrokerArgs,
+}
+
 pub(super) fn run(command: &Trust) -> Result<()> {
     match command {
         Trust::Init(command) => init(command),
         Trust::Rotate(command) => rotate(command),
         Trust::Sign(command) => sign(command),
         Trust::Show(command) => show(command),
+        Trust::Publish(command) => publish(command),
     }
 }
 
@@ -277,6 +293,18 @@ fn show(command: &Show) -> Result<()> {
             if good { "" } else { "  NOT VALID, or by a key that is not listed" }
         ));
     }
+    Ok(())
+}
+
+/// Gateways walk the chain of roots one by one, so each stands at a topic of its own, for good.
+fn publish(command: &Publish) -> Result<()> {
+    let previous = trust::load(&command.from)?;
+    let bytes = read_small(&command.file, ENVELOPE_BYTES_MAX)?;
+    let root = previous.rotate(&bytes).within(|| command.file.display())?;
+    let mut session = Session::open(&command.broker.broker()?)?;
+    session.put(&topic::trust(&root.fleet, root.version), &bytes, None)?;
+    session.close()?;
+    say(format_args!("published   trust root {} v{}", root.fleet, root.version));
     Ok(())
 }
 

@@ -35,8 +35,8 @@ pub enum Protection<'a> {
     None,
 }
 
-/// Writes `NAME.key` (mode 0600) and `NAME.pub`; neither may exist. The secret comes first: a public key whose secret was
-/// never written would be worse than none.
+/// Writes `NAME.key` (mode 0600) and `NAME.pub`; neither may exist. The secret comes first: a public key whose
+/// secret was never written would be worse than none.
 pub fn write_pair(stem: &Path, key: &SigningKey, protection: Protection<'_>) -> Result<(PathBuf, PathBuf)> {
     let (secret_path, public_path) = (with_suffix(stem, ".key"), with_suffix(stem, ".pub"));
     if public_path.symlink_metadata().is_ok() {
@@ -246,7 +246,8 @@ const SECRET_HEAD: &str = "mainstay secret key 1";
 const PUBLIC_HEAD: &str = "mainstay public key 1";
 /// The longest form has about 350 bytes.
 const FILE_BYTES_MAX: usize = 1024;
-/// 64 MiB, three passes: the second recommended set of RFC 9106 §4 has four lanes; one is enough where one key is opened.
+/// 64 MiB, three passes: the second recommended set of RFC 9106 §4 has four lanes; one is enough where one key is
+/// opened.
 const COST: Cost = Cost { memory_kib: 64 * 1024, passes: 3, lanes: 1 };
 /// 1 GiB.
 const MEMORY_KIB_MAX: u32 = 1024 * 1024;

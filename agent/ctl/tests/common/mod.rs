@@ -176,7 +176,8 @@ pub struct Mosquitto {
 }
 
 impl Mosquitto {
-    /// Starts one with these lines of configuration behind its listener; `None`, with a line that says so, where there is none.
+    /// Starts one with these lines of configuration behind its listener; `None`, with a line that says so, where
+    /// there is none.
     pub fn start(lines: &str) -> Option<Self> {
         let Some(program) = mosquitto() else {
             eprintln!("not run: mosquitto is not installed");
