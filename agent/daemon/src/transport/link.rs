@@ -229,7 +229,7 @@ impl Run {
         use rumqttc::v5::mqttbytes::Error as Coding;
         let to = &self.endpoint;
         let what = match error {
-            StateError::Io(e) | StateError::Deserialization(Coding::Io(e)) => return tunnel::of_io(e, to),
+            StateError::Io(e) | StateError::Deserialization(Coding::Io(e)) => return tunnel::of_lost(e, to),
             StateError::ServerDisconnect { reason_code: DisconnectReasonCode::SessionTakenOver, .. } => {
                 format!("another client came with our id: is there a second {}?", self.options.client_id())
             }
@@ -237,11 +237,7 @@ impl Run {
                 let said = reason_string.as_deref().unwrap_or_default();
                 format!("the broker ended the connection: {reason_code:?} {said}").trim_end().to_string()
             }
-            // Mosquitto 2.0.11 does not say SessionTakenOver, it just closes.
-            StateError::ConnectionAborted => {
-                "the broker closed the connection without a word (a restart, or a second client with our id)"
-                    .into()
-            }
+            StateError::ConnectionAborted => tunnel::CLOSED.into(),
             StateError::AwaitPingResp => {
                 format!("no answer to our ping within {} s", self.options.keep_alive().as_secs())
             }

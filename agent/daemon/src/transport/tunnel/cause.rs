@@ -14,6 +14,28 @@ pub(super) fn of(error: &io::Error, tls: &Tls, to: &Endpoint) -> String {
     }
 }
 
+/// What a connection that stood can have ended by, when the broker does not say it. Mosquitto 2.0.11 does not say
+/// SessionTakenOver: it closes, and TCP makes a reset of that if something of ours was still unread.
+pub(in super::super) const CLOSED: &str =
+    "the broker closed the connection without a word (a restart, or a second client with our id)";
+
+/// The same for a connection that stood.
+pub(super) fn of_established(error: &io::Error, tls: &Tls, to: &Endpoint) -> String {
+    match error.get_ref().and_then(|e| e.downcast_ref::<Error>()) {
+        Some(tls_error) => of_tls(tls_error, &tls.ca, to),
+        None => of_lost(error, to),
+    }
+}
+
+/// The same for a connection that stood, without TLS.
+pub(in super::super) fn of_lost(error: &io::Error, to: &Endpoint) -> String {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    match error.kind() {
+        BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof => format!("broker {to}: {CLOSED}"),
+        _ => of_io(error, to),
+    }
+}
+
 /// The same while the TLS session is being made: a peer that hangs up then has not understood us.
 pub(super) fn of_handshake(error: &io::Error, tls: &Tls, to: &Endpoint) -> String {
     use io::ErrorKind::{ConnectionReset, UnexpectedEof};
@@ -112,6 +134,17 @@ mod tests {
         ] {
             assert_eq!(day(UnixTime::since_unix_epoch(Duration::from_secs(seconds))), expected);
         }
+    }
+
+    #[test]
+    fn every_way_of_losing_a_connection_that_stood_names_what_may_be_behind_it() {
+        use io::ErrorKind::*;
+        let to = Endpoint { tls: false, host: "broker.plant".into(), port: 1883 };
+        for kind in [BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof] {
+            let text = of_lost(&kind.into(), &to);
+            assert!(text.contains("a second client with our id"), "{kind:?}: {text}");
+        }
+        assert!(of_lost(&HostUnreachable.into(), &to).contains("no route"));
     }
 
     #[test]

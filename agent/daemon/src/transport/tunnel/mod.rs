@@ -15,7 +15,7 @@
 mod cause;
 mod tls;
 
-pub(super) use cause::of_io;
+pub(super) use cause::{CLOSED, of_io, of_lost};
 pub use tls::Tls;
 
 use super::backoff::random;
@@ -167,7 +167,7 @@ async fn serve(client: &UnixStream, tls: &Tls, to: &Endpoint, closed: Receiver<(
         }
         Err(End::Sink(broken)) => match within(LAST_WORDS, down).await {
             Some(Err(End::Source(reason))) => explain(Err(End::Source(reason)), tls, to),
-            _ => Err(cause::of(&broken, tls, to)),
+            _ => Err(cause::of_established(&broken, tls, to)),
         },
     }
 }
@@ -180,7 +180,7 @@ enum End {
 
 fn explain(down: Result<(), End>, tls: &Tls, to: &Endpoint) -> Result<(), String> {
     match down {
-        Err(End::Source(reason)) => Err(cause::of(&reason, tls, to)),
+        Err(End::Source(reason)) => Err(cause::of_established(&reason, tls, to)),
         Ok(()) | Err(End::Sink(_)) => Ok(()),
     }
 }
