@@ -50,8 +50,8 @@ pub struct Life {
     pub boots: u32,
     /// How each reported deployment ended: version, outcome.
     pub outcomes: Vec<(String, OutcomeKind)>,
-    /// Versions that were refused.
-    pub refused: usize,
+    /// Why releases were refused.
+    pub refused: Vec<String>,
     /// The version that runs at the end.
     pub runs: u32,
     /// What happened.
@@ -129,7 +129,7 @@ pub fn live_with(
             effects: world.effects,
             boots: world.boots,
             outcomes: outside.reports.iter().map(|r| (r.version.to_string(), r.outcome.kind)).collect(),
-            refused: outside.refused.len(),
+            refused: outside.refused.clone(),
             runs: world.running.and_then(|g| world.image(g)).map_or(0, |image| image.version),
             trace: std::mem::take(&mut world.trace),
         }),
@@ -297,6 +297,13 @@ impl Machine<'_> {
                 });
                 down(Down::Watchdog);
             }
+        }
+        if outside.twist == Twist::EnvironmentIsLost && !outside.twisted {
+            outside.twisted = true;
+            self.shared.with(|world| {
+                world.watch.rotten = true;
+                world.spoil_env();
+            });
         }
         let mut gate = OpenGate { halted: outside.halted };
         let mut boot: Box<dyn BootControl> = Box::new(SimBoot::new(self.shared, board));

@@ -23,6 +23,8 @@ pub enum Twist {
     /// Once all is settled and both groups are good, the one that runs cannot be loaded any more, and the gateway
     /// restarts.
     CommittedGroupDies,
+    /// No copy of the bootloader's environment can be read any more, from the first start of the agent on.
+    EnvironmentIsLost,
     /// The record is lost in both copies during the first trial, and the gateway restarts.
     RecordIsLostInTrial,
 }

@@ -49,7 +49,7 @@ impl Case {
                 self.ends.iter().any(|(v, k)| v.to_string() == *version && (k == kind || *kind == FellBack));
             told || self.instead.iter().any(|(v, k)| v.to_string() == *version && k == kind)
         };
-        life.outcomes.iter().all(fits) && life.outcomes.len() + life.refused >= self.ends.len()
+        life.outcomes.iter().all(fits) && life.outcomes.len() + life.refused.len() >= self.ends.len()
     }
 }
 

@@ -67,7 +67,7 @@ impl<'a> Sweep<'a> {
         let mut life = life.map_err(found)?;
         if !fits(&life) {
             let what = format!(
-                "it ends as it may: {:?}, {} refused, runs {}",
+                "it ends as it may: {:?}, refused {:?}, runs {}",
                 life.outcomes, life.refused, life.runs
             );
             return Err(found(Broken { what, trace: std::mem::take(&mut life.trace) }));

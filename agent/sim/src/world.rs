@@ -170,6 +170,13 @@ impl World {
         &*self.convention
     }
 
+    /// Makes every copy of the environment unreadable.
+    pub fn spoil_env(&mut self) {
+        for copy in 0..self.env.len() {
+            self.write_env(copy, 0, &[0xff; 64], Tear::Whole);
+        }
+    }
+
     /// Changes whenever the environment is written, or what a group holds.
     pub fn boot_version(&self) -> [u32; 3] {
         [self.env_version, self.disk.version(Group::A), self.disk.version(Group::B)]

@@ -44,6 +44,30 @@ fn a_trial_whose_record_is_lost_strands_nobody() {
     let story = told("an unhealthy image", Twist::RecordIsLostInTrial);
     sweep(&story, &|life| match life.runs {
         1 => life.outcomes.iter().all(|(_, kind)| matches!(kind, FellBack | RolledBack)),
-        _ => life.outcomes.is_empty() && life.refused == 1,
+        _ => life.outcomes.is_empty() && life.refused.len() == 1,
     });
+}
+
+/// Whom the bootloader would boot next is not known: nothing is begun, and the offer is refused with the reason.
+/// (RAUC's own script on GRUB boots nothing from such a block, so there is no agent to ask.)
+#[test]
+fn with_an_environment_that_cannot_be_read_nothing_is_begun() {
+    let story = told("a good update", Twist::EnvironmentIsLost);
+    for (name, board) in BOARDS.into_iter().filter(|(name, _)| *name != "GRUB, rauc") {
+        let mut sweep = Sweep::new(&story, board, None);
+        let life = sweep.live(&Vec::new(), &|life| life.runs == 1 && life.outcomes.is_empty());
+        let life = life.unwrap_or_else(|found| panic!("{name}: {found}"));
+        println!("{name}: {:?}", life.refused);
+        assert!(
+            life.refused.len() == 1 && life.refused[0].contains("nvironment"),
+            "{name}: {:?}",
+            life.refused
+        );
+        let began = |line: &String| {
+            line.contains("a segment")
+                || line.contains("=>")
+                || line.contains("the agent writes the environment")
+        };
+        assert!(!life.trace.iter().any(began), "{name}: {:?}", life.trace);
+    }
 }

@@ -158,7 +158,8 @@ impl Driver {
             return Err(fault!(Refused, "offer: the target {running} is the group that runs"));
         }
         if !self.standing {
-            self.action = Action::Look; // perhaps it could not be read
+            self.action = Action::Look;
+            parts.boot.state()?; // that it cannot be read is the better reason
             return Err(fault!(
                 Busy,
                 "offer: not now: the running group {running} is not good to the bootloader, and {} is the only way up",
