@@ -8,6 +8,8 @@ use crate::digest::Digest;
 /// compares each object with its name.
 pub trait PieceSource {
     /// Says that `name` will be fetched soon. `false`: the window is full, ask again after a [`release`](Self::release).
+    /// The same piece can stand in a run more than once: a name that is announced again before it was fetched counts
+    /// once, and a name may be fetched that was not announced, or not again.
     fn prefetch(&mut self, name: &Digest, bytes: u32) -> bool;
     /// The object, as received. Blocks while the link is down; [`Cancelled`](crate::fault::FaultKind::Cancelled)
     /// ends the wait, [`NotFound`](crate::fault::FaultKind::NotFound) says that there is no such object.
