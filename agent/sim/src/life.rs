@@ -3,7 +3,7 @@
 //! What the agent does is done by the product's own [`Driver`]. The loop around it is what the daemon's is: offer what
 //! is desired, report what is settled, ask again after a pause.
 
-use crate::bundle::{COMPATIBLE, Operator, Zstd};
+use crate::bundle::{COMPATIBLE, Zstd};
 use crate::hostile::Mutant;
 use crate::image::{Behaviour, Image};
 use crate::outside::{Outside, SimSource, Twist};
@@ -67,21 +67,8 @@ pub struct Broken {
     pub trace: Vec<String>,
 }
 
-/// Lives a story under a schedule.
+/// Lives a story under a schedule. `outside` holds the story's releases, packed: a sweep packs once.
 pub fn live(
-    story: &Story,
-    board: Board,
-    schedule: &Schedule,
-    mutant: Option<Mutant>,
-) -> Result<Life, Broken> {
-    let operator = Operator::default();
-    let releases = story.releases.iter().map(|image| operator.publish(image, story.tries));
-    let releases: Vec<_> = releases.collect::<Result<_, _>>().expect("images that can be packed");
-    live_with(story, board, schedule, mutant, &operator.trust(), Outside::new(releases, story.twist))
-}
-
-/// The same, with releases that were packed before: a sweep packs once.
-pub fn live_with(
     story: &Story,
     board: Board,
     schedule: &Schedule,

@@ -117,3 +117,28 @@ impl Draw {
 
 /// The unit in which a medium keeps or loses a write.
 pub const SECTOR_BYTES: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_torn_write_keeps_or_loses_each_sector_whole_and_the_seeds_show_every_way() {
+        let mut seen = std::collections::BTreeSet::new();
+        for seed in 0..200 {
+            let mut medium = vec![0u8; 4 * SECTOR_BYTES];
+            // From the midst of sector 0 to the midst of sector 2.
+            Tear::Sectors(Draw::new(seed)).write(&mut medium, 100, &[1; 2 * SECTOR_BYTES]);
+            let parts =
+                [100..SECTOR_BYTES, SECTOR_BYTES..2 * SECTOR_BYTES, 2 * SECTOR_BYTES..2 * SECTOR_BYTES + 100];
+            let through = parts.map(|part| {
+                let written = medium[part.clone()].iter().filter(|byte| **byte == 1).count();
+                assert!(written == 0 || written == part.len(), "seed {seed}: {written} of {}", part.len());
+                written > 0
+            });
+            assert!(medium[..100].iter().chain(&medium[2 * SECTOR_BYTES + 100..]).all(|byte| *byte == 0));
+            seen.insert(through);
+        }
+        assert_eq!(seen.len(), 8, "{seen:?}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use crate::bundle::{Operator, Published};
 use crate::hostile::Mutant;
-use crate::life::{Broken, Life, Story, live_with};
+use crate::life::{Broken, Life, Story, live};
 use crate::outside::Outside;
 use crate::power::{Keeps, Schedule, Upset};
 use crate::world::Board;
@@ -62,7 +62,7 @@ impl<'a> Sweep<'a> {
     /// One life. `fits`: is this how it may end?
     pub fn live(&mut self, schedule: &Schedule, fits: &dyn Fn(&Life) -> bool) -> Result<Life, Box<Found>> {
         let outside = Outside::new(self.releases.clone(), self.story.twist);
-        let life = live_with(self.story, self.board, schedule, self.mutant, &self.trust, outside);
+        let life = live(self.story, self.board, schedule, self.mutant, &self.trust, outside);
         let found = |broken| Box::new(Found { schedule: schedule.clone(), broken });
         let mut life = life.map_err(found)?;
         if !fits(&life) {
