@@ -20,6 +20,7 @@ use super::topics::{DATA_HEADER_BYTES, Topics, need_payload, parse_data};
 use mainstay_core::digest::Digest;
 use mainstay_core::fault;
 use mainstay_core::seam::{PieceSource, Result};
+use mainstay_core::topic::Leaf;
 use rumqttc::Outgoing;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Packet, PubAckReason, Publish, SubscribeReasonCode};
@@ -293,16 +294,21 @@ impl State {
             }
             let sent = match order {
                 Order::Subscribe(name) => {
-                    let sent = client.try_subscribe(topics.object(name), QoS::AtLeastOnce).is_ok();
+                    let sent = client.try_subscribe(topics.object(name).as_str(), QoS::AtLeastOnce).is_ok();
                     if sent {
                         self.subscribing.push_back(Some(*name));
                     }
                     sent
                 }
-                Order::Unsubscribe(name) => client.try_unsubscribe(topics.object(name)).is_ok(),
-                Order::Need(names) => {
-                    client.try_publish(topics.need(), QoS::AtLeastOnce, false, need_payload(names)).is_ok()
-                }
+                Order::Unsubscribe(name) => client.try_unsubscribe(topics.object(name).as_str()).is_ok(),
+                Order::Need(names) => client
+                    .try_publish(
+                        topics.own(Leaf::Need).as_str(),
+                        QoS::AtLeastOnce,
+                        false,
+                        need_payload(names),
+                    )
+                    .is_ok(),
                 Order::Acknowledge(object) if object.connection == self.connection => {
                     client.try_ack(&object.publish).is_ok()
                 }
@@ -337,7 +343,7 @@ impl State {
         let now = Instant::now();
         let Some(topics) = &self.topics else { return };
         let bytes = publish.payload.len();
-        let (name, header) = if publish.topic == topics.data() {
+        let (name, header) = if publish.topic == topics.own(Leaf::Data).as_bytes() {
             (parse_data(&publish.payload), DATA_HEADER_BYTES)
         } else {
             (topics.object_name(&publish.topic), 0)
@@ -395,7 +401,7 @@ impl Handler for Session {
         state.hang_up = None;
         state.queue.clear();
         if let (Some(client), Some(topics)) = (&state.client, &state.topics)
-            && client.try_subscribe(topics.data(), QoS::AtLeastOnce).is_ok()
+            && client.try_subscribe(topics.own(Leaf::Data).as_str(), QoS::AtLeastOnce).is_ok()
         {
             state.subscribing.push_back(None);
             state.unanswered += 1;

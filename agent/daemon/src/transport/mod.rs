@@ -9,7 +9,7 @@
 //! who asked for them compares them with their digest or their signature.
 //!
 //! * [`config`] what has to be known to connect, checked whole
-//! * [`topics`] every topic name of `mainstay/1`
+//! * [`topics`] this gateway's topics; the formats of `need` and `data`
 //! * [`tunnel`] TLS with a client certificate, and the reason when it fails
 //! * [`control`] desired state, commands, reports: the connection that stays
 //! * [`bulk`] objects by name: the connection that lives as long as a download

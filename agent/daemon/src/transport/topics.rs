@@ -1,21 +1,8 @@
-//! Every topic of the wire, version `mainstay/1`. F is the fleet, D the device, H 64 lower-case hex digits of a SHA-256.
-//!
-//! ```text
-//! mainstay/1/F/g/GROUP/desired   down, retained   signed desired state of a group
-//! mainstay/1/F/d/D/desired       down, retained   signed desired state of this device alone
-//! mainstay/1/F/m/H               down, retained   signed manifest
-//! mainstay/1/F/c/H               down, retained   object: table, page or piece
-//! mainstay/1/F/d/D/cmd           down             signed command
-//! mainstay/1/F/d/D/data          down             answer to `need`: see [`parse_data`]
-//! mainstay/1/F/d/D/state         up, retained     birth and death (the will stands on the same topic)
-//! mainstay/1/F/d/D/report        up               transitions of an update
-//! mainstay/1/F/d/D/prog          up, QoS 0        progress
-//! mainstay/1/F/d/D/need          up               objects that the store does not have: see [`need_payload`]
-//! mainstay/1/F/d/D/rsp           up               result of a command
-//! ```
-//! At most six slashes; AWS IoT Core allows seven.
+//! The topics of one gateway, and the two small formats of its own: `need` and `data`. Every name comes from
+//! [`mainstay_core::topic`], which both ends share.
 
 use mainstay_core::digest::Digest;
+use mainstay_core::topic::{self, Leaf, Topic};
 
 /// First byte of `need` and `data`.
 pub const FORMAT: u8 = 1;
@@ -37,59 +24,20 @@ impl Topics {
         Topics { fleet: fleet.into(), device: device.into() }
     }
 
-    /// What a group shall run.
-    pub fn desired_of_group(&self, group: &str) -> String {
-        format!("mainstay/1/{}/g/{group}/desired", self.fleet)
+    /// A topic under the device's own name.
+    pub fn own(&self, leaf: Leaf) -> Topic {
+        topic::device(&self.fleet, &self.device, leaf)
     }
-    /// What this device alone shall run.
-    pub fn desired(&self) -> String {
-        self.own("desired")
-    }
-    /// A signed manifest by its digest.
-    pub fn manifest(&self, name: &Digest) -> String {
-        format!("mainstay/1/{}/m/{name}", self.fleet)
-    }
+
     /// An object by its digest.
-    pub fn object(&self, name: &Digest) -> String {
-        format!("mainstay/1/{}/c/{name}", self.fleet)
-    }
-    /// Signed commands.
-    pub fn cmd(&self) -> String {
-        self.own("cmd")
-    }
-    /// Answers to `need`.
-    pub fn data(&self) -> String {
-        self.own("data")
-    }
-    /// Birth and death.
-    pub fn state(&self) -> String {
-        self.own("state")
-    }
-    /// Transitions of an update.
-    pub fn report(&self) -> String {
-        self.own("report")
-    }
-    /// Progress.
-    pub fn prog(&self) -> String {
-        self.own("prog")
-    }
-    /// Asking for objects.
-    pub fn need(&self) -> String {
-        self.own("need")
-    }
-    /// Results of commands.
-    pub fn rsp(&self) -> String {
-        self.own("rsp")
+    pub fn object(&self, name: &Digest) -> Topic {
+        topic::object(&self.fleet, name)
     }
 
     /// The name in an object's topic; `None` for every other topic, and for upper-case digits.
     pub fn object_name(&self, topic: &[u8]) -> Option<Digest> {
         let rest = topic.strip_prefix(b"mainstay/1/")?.strip_prefix(self.fleet.as_bytes())?;
         Digest::from_hex(std::str::from_utf8(rest.strip_prefix(b"/c/")?).ok()?)
-    }
-
-    fn own(&self, leaf: &str) -> String {
-        format!("mainstay/1/{}/d/{}/{leaf}", self.fleet, self.device)
     }
 }
 
@@ -143,7 +91,7 @@ mod tests {
         ] {
             assert_eq!(topics.object_name(other.as_bytes()), None, "{other}");
         }
-        assert_eq!(topics.object_name(topics.manifest(&name).as_bytes()), None);
+        assert_eq!(topics.object_name(mainstay_core::topic::manifest("plant", &name).as_bytes()), None);
         assert_eq!(topics.object_name(Topics::new("plant2", "gw-1").object(&name).as_bytes()), None);
     }
 

@@ -6,6 +6,7 @@ use mainstay::transport::topics::Topics;
 use mainstay_core::digest::Digest;
 use mainstay_core::fault::Fault;
 use mainstay_core::seam::PieceSource;
+use mainstay_core::topic::{self, Leaf};
 
 pub type Object = (Digest, Vec<u8>);
 
@@ -28,8 +29,43 @@ pub fn make(count: usize, most: usize) -> Vec<Object> {
         .collect()
 }
 
-pub fn topics() -> Topics {
-    Topics::new(super::FLEET, super::DEVICE)
+/// The topics that the tests use, as texts.
+pub struct TestTopics(Topics);
+
+pub fn topics() -> TestTopics {
+    TestTopics(Topics::new(super::FLEET, super::DEVICE))
+}
+
+impl TestTopics {
+    pub fn object(&self, name: &Digest) -> String {
+        self.0.object(name).to_string()
+    }
+    pub fn desired_of_group(&self, group: &str) -> String {
+        topic::group_desired(super::FLEET, group).to_string()
+    }
+    pub fn desired(&self) -> String {
+        self.0.own(Leaf::Desired).to_string()
+    }
+    pub fn data(&self) -> String {
+        self.0.own(Leaf::Data).to_string()
+    }
+    pub fn state(&self) -> String {
+        self.0.own(Leaf::State).to_string()
+    }
+    pub fn report(&self) -> String {
+        self.0.own(Leaf::Report).to_string()
+    }
+    pub fn prog(&self) -> String {
+        self.0.own(Leaf::Progress).to_string()
+    }
+    /// One that the agent itself has no use for.
+    pub fn cmd(&self) -> String {
+        format!("mainstay/1/{}/d/{}/cmd", super::FLEET, super::DEVICE)
+    }
+    /// Another one.
+    pub fn rsp(&self) -> String {
+        format!("mainstay/1/{}/d/{}/rsp", super::FLEET, super::DEVICE)
+    }
 }
 
 /// Publishes them retained, and waits until the broker has them.
