@@ -193,6 +193,7 @@ fn pass_on(mut events: Events, inbox: SyncSender<Command>, shared: Arc<Shared>) 
         let mut seen: Vec<(String, mainstay_core::digest::Digest)> = Vec::new();
         loop {
             let event = smol::block_on(events.next());
+            shared.link_is(&event); // at once: the agent may be busy with a download for hours
             match &event {
                 // Here and not in the agent: it may be in the middle of a trial whose checks ask.
                 Event::Connected { .. } => shared.connected.store(true, Ordering::Release),

@@ -90,6 +90,16 @@ impl Shared {
         self.lock().clone()
     }
 
+    /// The way to the broker, as this event says that it is.
+    pub fn link_is(&self, event: &transport::Event) {
+        let link = match event {
+            transport::Event::Connected { .. } => LinkStatus::Connected,
+            transport::Event::Disconnected { cause } => LinkStatus::Down(cause.clone()),
+            _ => return,
+        };
+        self.change(|status| status.link = link);
+    }
+
     fn change<T>(&self, change: impl FnOnce(&mut Status) -> T) -> T {
         change(&mut self.lock())
     }
@@ -246,6 +256,7 @@ impl Agent {
         let clock = Box::new(SystemClock);
         let audit = AuditLog::open(&config.state, &config.device, &running);
         let heart = Arc::new(feeder.heartbeat("agent", SILENT_MAX));
+        let session = session();
         let mut world = World {
             boot: Box::new(board.open_boot_control()?),
             slots: BoardSlots::new(&board, running),
@@ -253,7 +264,14 @@ impl Agent {
             gate: AgentGate::new(config.update.clone(), clock, interlock),
             trial: Resting { trial, heart: heart.clone() },
             power: BoardPower::new(&board),
-            observer: AgentObserver::new(shared.clone(), audit, heart.clone(), &trust.fleet, &config.device),
+            observer: AgentObserver::new(
+                shared.clone(),
+                audit,
+                heart.clone(),
+                &trust.fleet,
+                &config.device,
+                session,
+            ),
             source: AgentSource::new(broker, shared.interrupt.clone(), heart),
             inflate: Zstd::default(),
             workspace: workspace(),
@@ -271,7 +289,7 @@ impl Agent {
             desires: Desires::default(),
             reporting: None,
             tickets: 0,
-            session: session(),
+            session,
         };
         if agent.driver.record_was_lost() {
             let floor = agent.driver.record().floor;
@@ -411,14 +429,10 @@ impl Agent {
         match event {
             Connected { .. } => {
                 self.connected = true;
-                self.shared.change(|status| status.link = LinkStatus::Connected);
                 self.publish_presence(Availability::Online);
                 self.reporting = None;
             }
-            Disconnected { cause } => {
-                self.connected = false;
-                self.shared.change(|status| status.link = LinkStatus::Down(cause));
-            }
+            Disconnected { .. } => self.connected = false,
             Message { topic, payload, .. } => self.on_message(&topic, &payload),
             Acknowledged { ticket } => {
                 if let Some((_, report)) = self.reporting.take_if(|(ours, _)| *ours == ticket)

@@ -1,15 +1,16 @@
 //! Turns what the driver notes into what others see: log lines with stable event ids, the status, progress messages,
 //! lines for a technician who watches, and heartbeats for the watchdog.
 
-use super::Shared;
+use super::{Shared, presence};
 use crate::audit_log::AuditLog;
 use crate::health::Heartbeat;
 use crate::status::{outcome_text, phase_name};
 use crate::transport::ControlLink;
 use mainstay_core::digest::Digest;
-use mainstay_core::report::Progress;
+use mainstay_core::report::{Availability, Progress};
 use mainstay_core::seam::{Note, Observer};
 use mainstay_core::topic::{self, Leaf};
+use mainstay_core::update::{Deployment, Phase, PhaseName};
 use mainstay_core::wire::encode_body_into;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -32,8 +33,12 @@ pub struct AgentObserver {
     pub shared: Arc<Shared>,
     /// Where progress goes.
     pub link: Option<ControlLink>,
-    /// The topic of progress messages.
+    /// The topic of progress messages, and that of presence.
     topic: String,
+    /// See `topic`.
+    state_topic: String,
+    /// As in every presence of this start of the agent.
+    session: u64,
     /// The technician who watches this deployment.
     pub watcher: Option<Sender<Line>>,
     /// The bundle in work, for progress messages.
@@ -59,12 +64,15 @@ impl AgentObserver {
         heart: Arc<Heartbeat>,
         fleet: &str,
         device: &str,
+        session: u64,
     ) -> Self {
-        let topic = topic::device(fleet, device, Leaf::Progress).to_string();
+        let topic = |leaf| topic::device(fleet, device, leaf).to_string();
         AgentObserver {
             shared,
             link: None,
-            topic,
+            topic: topic(Leaf::Progress),
+            state_topic: topic(Leaf::State),
+            session,
             watcher: None,
             manifest: Digest::default(),
             told: None,
@@ -80,6 +88,26 @@ impl AgentObserver {
             && (watcher.send(line).is_err() || last)
         {
             self.watcher = None;
+        }
+    }
+
+    /// A turn of the driver may last for hours and go through many phases: who asks, and the operator, is told of each.
+    fn phase(&mut self, phase: PhaseName, deployment: Option<&Deployment>) {
+        let entered = deployment.and_then(|deployment| under_way(phase, deployment.clone()));
+        let status = self.shared.change(|status| {
+            (status.waiting, status.progress) = (None, None);
+            let entered = entered?;
+            status.record.phase = entered;
+            Some(status.clone())
+        });
+        if let (Some(status), Some(link)) = (status, &self.link) {
+            let mut bytes = [0; 1024];
+            let message = presence(&status, Availability::Online, self.session);
+            let sent = encode_body_into(&message, &mut bytes)
+                .and_then(|body| link.publish(&self.state_topic, body, true, None));
+            if let Err(fault) = sent {
+                log::warn!("presence: {fault}");
+            }
         }
     }
 
@@ -106,6 +134,19 @@ impl AgentObserver {
     }
 }
 
+/// The phase of a deployment that is under way. Those that have an outcome end the turn, and are shown then.
+fn under_way(phase: PhaseName, deployment: Deployment) -> Option<Phase> {
+    Some(match phase {
+        PhaseName::Waiting => Phase::Waiting(deployment),
+        PhaseName::Downloading => Phase::Downloading(deployment),
+        PhaseName::Verifying => Phase::Verifying(deployment),
+        PhaseName::Installed => Phase::Installed(deployment),
+        PhaseName::Trial => Phase::Trial(deployment),
+        PhaseName::Committing => Phase::Committing(deployment),
+        PhaseName::Idle | PhaseName::RollingBack | PhaseName::Settled => return None,
+    })
+}
+
 impl Observer for AgentObserver {
     fn note(&mut self, note: Note<'_>) {
         self.heart.beat();
@@ -117,16 +158,18 @@ impl Observer for AgentObserver {
                 let about = about.unwrap_or_default();
                 log::info!("phase {}{about}", phase_name(phase));
                 self.tell(Line::Note(format!("{}{about}", phase_name(phase))));
-                if let Some(d) = deployment
-                    && self.manifest != d.manifest
-                {
-                    (self.manifest, self.told) = (d.manifest, None);
-                }
-                self.shared.change(|status| (status.waiting, status.progress) = (None, None));
+                self.phase(phase, deployment);
             }
             Note::Progress { done, total, fetched, copied, kept } => {
-                self.shared.change(|status| status.progress = Some([done, total, fetched, copied, kept]));
-                self.progress(Progress { manifest: self.manifest, done, total, fetched, copied, kept });
+                let manifest = self.shared.change(|status| {
+                    status.progress = Some([done, total, fetched, copied, kept]);
+                    // From the record: after a power cut a download goes on without a new phase.
+                    status.record.phase.deployment().map(|d| d.manifest).unwrap_or_default()
+                });
+                if self.manifest != manifest {
+                    (self.manifest, self.told) = (manifest, None);
+                }
+                self.progress(Progress { manifest, done, total, fetched, copied, kept });
             }
             Note::Fault { doing, fault } => {
                 log::warn!("{doing}: {fault}");
