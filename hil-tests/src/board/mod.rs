@@ -10,13 +10,14 @@
 //!           └──────────────────────────────────────────────────────────────────┘
 //! ```
 //! What the board does not know: bundles, trust, MQTT, the agent's state. What it does to the agent it does from outside:
-//! it starts the process and kills it (`SIGKILL` to its whole group), because the power failed, because the watchdog
-//! bit, or because a reset was asked for.
+//! it starts the process and kills it (`SIGKILL`, and all that it has started, wherever that has fled to), because the
+//! power failed, because the watchdog bit, or because a reset was asked for.
 //!
 //! What is not like a real board: the host keeps what was written but not synced (the simulator in `agent/sim` is
 //! where such writes are lost), and seconds are short.
 
 mod firmware;
+mod machine;
 mod run;
 
 use crate::disk::{Disk, Layout, UBOOT_ENV_BYTES};

@@ -8,13 +8,13 @@
 //! The bootloader arms the watchdog before it jumps into a trial, so that an image that never comes up is reset
 //! too; for a good group the agent, or nobody, arms it.
 
+use super::machine::Machine;
 use super::{Files, Firmware, Happening, Plan, Shared};
 use crate::image::Behaviour;
 use crate::{Doing, Result};
 use mainstay_bootloader_glue::convention::Why;
 use mainstay_core::boot::Group;
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::net::UnixDatagram;
@@ -49,6 +49,7 @@ struct Runner {
     watchdog_s: u32,
     files: Files,
     firmware: Firmware,
+    machine: Machine,
     shared: Arc<Shared>,
     watchdog: UnixDatagram,
     /// When it bites, and after how many seconds without food.
@@ -74,6 +75,7 @@ pub fn start(
         watchdog_s: plan.watchdog_s,
         files: files.clone(),
         firmware,
+        machine: Machine::new(&plan.folder),
         shared,
         watchdog: watchdog.doing(|| files.watchdog.display().to_string())?,
         bites: None,
@@ -127,7 +129,7 @@ impl Runner {
                     self.shared
                         .happened(Happening::AgentEnded(status.to_string()), |status| status.agent = None);
                 } else if freezes.is_some_and(|when| Instant::now() >= when) {
-                    let _ = killpg(Pid::from_raw(agent.id() as i32), Signal::SIGSTOP); // it may have ended just now
+                    self.machine.signal_all(Signal::SIGSTOP);
                     *freezes = None;
                     self.shared.happened(Happening::Froze, |_| {});
                 }
@@ -206,6 +208,7 @@ impl Runner {
         writeln!(&log, "-- boots {group}, {}", why.name()).doing(|| "the agent's log")?;
         let mut agent = Command::new(&self.agent);
         agent.arg("run").arg("--config").arg(config).process_group(0);
+        self.machine.mark(&mut agent);
         agent.stdin(Stdio::null()).stdout(log).stderr(errors);
         agent.spawn().doing(|| format!("starting {}", self.agent.display()))
     }
@@ -224,9 +227,9 @@ impl Runner {
 
     /// Nothing runs any more, and nothing is remembered but what stands on the disk.
     fn down(&mut self) {
+        self.machine.kill_all();
         if let Power::Up { agent: Some(agent), .. } = &mut self.power {
-            let _ = killpg(Pid::from_raw(agent.id() as i32), Signal::SIGKILL); // it may have ended just now
-            let _ = agent.wait();
+            let _ = agent.wait(); // it has been killed, or has ended before
         }
         self.power = Power::Off;
         self.bites = None;
