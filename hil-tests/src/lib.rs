@@ -9,15 +9,27 @@
 //! * [`board`] power, bootloader, watchdog and reset around a real `mainstay run`
 //! * [`disk`] a disk image with a partition table
 //! * [`image`] root images whose behaviour the board can read
+//! * [`gateway`] a board with the agent's configuration on it
+//! * [`operator`] keys, trust root, bundles and publishing, by the real `mainstayctl`
+//! * [`listener`] what gateways tell their operator
+//! * [`bill`] what a bundle has to cost a gateway, computed without it
+//! * [`programs`] the two binaries, built
 //! * [`screen`] to watch it on
+//! * [`demo`] the six scenes of `cargo demo`
 //!
 //! Nothing here is for a device: the crate may depend on all others, and none on it.
 
+pub mod bill;
 pub mod board;
 pub mod broker;
+pub mod demo;
 pub mod disk;
+pub mod gateway;
 pub mod image;
+pub mod listener;
+pub mod operator;
 pub mod pki;
+pub mod programs;
 pub mod screen;
 mod trouble;
 

@@ -1,0 +1,69 @@
+//! The two programs under test, built by the cargo that started us, in the profile that is quickest to build.
+
+use crate::{Doing, Result, Trouble};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// Where they are.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// `mainstay`: the device binary.
+    pub agent: PathBuf,
+    /// `mainstayctl`: the operator's tool.
+    pub ctl: PathBuf,
+}
+
+impl Programs {
+    /// Builds both; cargo says on standard error how far it is.
+    pub fn build() -> Result<Programs> {
+        let mut cargo = cargo();
+        cargo.args(["build", "--package", "mainstay", "--package", "mainstayctl", "--bins"]);
+        cargo.args(["--message-format", "json-render-diagnostics"]);
+        let output = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+        let output = output.doing(|| "starting cargo, which has to be on the path")?;
+        if !output.status.success() {
+            return Err(Trouble::new(format!("cargo build of mainstay and mainstayctl: {}", output.status)));
+        }
+        let messages = String::from_utf8_lossy(&output.stdout).into_owned();
+        let built = |name: &str| executable(&messages, name).doing(|| format!("cargo built no {name}"));
+        Ok(Programs { agent: built("mainstay")?, ctl: built("mainstayctl")? })
+    }
+}
+
+/// The cargo that started us, in the workspace's folder. What it told us of this package must not reach it again: build
+/// scripts that look at those variables (ring's does) would run anew each time.
+pub fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let ours = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| ours.iter().any(|ours| name.starts_with(ours))) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
+}
+
+/// The path of an executable in cargo's messages (The Cargo Book, "External tools": one JSON object a line).
+fn executable(messages: &str, name: &str) -> Option<PathBuf> {
+    let found = messages.lines().filter_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        let ours = message["reason"] == "compiler-artifact" && message["target"]["name"] == name;
+        message["executable"].as_str().filter(|_| ours).map(PathBuf::from)
+    });
+    found.reduce(|_, last| last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_executable_is_found_in_cargo_s_messages_and_a_library_of_its_name_is_not() {
+        let messages = r#"{"reason":"compiler-artifact","target":{"name":"mainstay"},"executable":null}
+{"reason":"compiler-artifact","target":{"name":"mainstay"},"executable":"/t/debug/mainstay"}
+{"reason":"build-finished","success":true}"#;
+        assert_eq!(executable(messages, "mainstay"), Some(PathBuf::from("/t/debug/mainstay")));
+        assert_eq!(executable(messages, "mainstayctl"), None);
+    }
+}
