@@ -3,6 +3,7 @@
 
 use crate::config::{Broker as BrokerSection, Config};
 use crate::store::FolderStore;
+use crate::terminal::say;
 use crate::transport::{Broker, BulkSource, BulkStatus};
 use mainstay_board_support::board::{Board, WatchdogSpec};
 use mainstay_board_support::{BoardSlots, SystemClock};
@@ -72,19 +73,19 @@ pub fn examine(path: &Path, daemon_runs: bool) -> bool {
             Finding::Wrong => "WRONG",
             Finding::NotRun => "-    ",
         };
-        println!("{sign} {what:16} {found}");
+        say(format_args!("{sign} {what:16} {found}"));
         if !advice.is_empty() {
-            println!("      {:16} -> {advice}", "");
+            say(format_args!("      {:16} -> {advice}", ""));
         }
     }
     let count = |finding| report.lines.iter().filter(|(f, ..)| *f == finding).count();
-    println!(
+    say(format_args!(
         "{} right, {} to know, {} wrong, {} not looked at",
         count(Finding::Good),
         count(Finding::Doubtful),
         count(Finding::Wrong),
         count(Finding::NotRun)
-    );
+    ));
     count(Finding::Wrong) == 0
 }
 

@@ -15,4 +15,5 @@ pub mod run;
 pub mod socket;
 pub mod status;
 pub mod store;
+pub mod terminal;
 pub mod transport;

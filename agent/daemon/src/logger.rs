@@ -2,8 +2,8 @@
 //! where standard error is its journal, and a plain word elsewhere. What comes from outside is escaped: a log line
 //! never steers a terminal.
 
+use crate::terminal::printable;
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use std::fmt::Write as _;
 use std::io::Write as _;
 
 struct StandardError {
@@ -37,13 +37,7 @@ impl Log for StandardError {
             Level::Debug | Level::Trace => (7, "debug"),
         };
         let mut line = if self.journal { format!("<{priority}>") } else { format!("mainstay: {word}: ") };
-        for c in record.args().to_string().chars() {
-            if c.is_control() {
-                let _ = write!(line, "{}", c.escape_default());
-            } else {
-                line.push(c);
-            }
-        }
+        line.push_str(&printable(&record.args().to_string()));
         line.push('\n');
         let _ = std::io::stderr().write_all(line.as_bytes());
     }

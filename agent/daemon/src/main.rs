@@ -7,6 +7,7 @@ use mainstay::file_source::FileSource;
 use mainstay::run::{self, Base};
 use mainstay::status::{LinkStatus, Status};
 use mainstay::store::FolderStore;
+use mainstay::terminal::{complain, say};
 use mainstay::{check_bundle, config, doctor, guard, logger, socket};
 use mainstay_core::boot::Group;
 use mainstay_core::fault;
@@ -42,16 +43,15 @@ The configuration is /etc/mainstay/mainstay.toml unless --config says otherwise.
 ";
 
 fn main() -> ExitCode {
-    // A pipe that is closed early (`mainstay status | head -1`) ends the program, quietly.
     match words() {
         Err(wrong) => {
-            eprintln!("mainstay: {wrong}\n\n{HELP}");
+            complain(format_args!("{wrong}\n\n{HELP}"));
             ExitCode::from(2)
         }
         Ok((path, wanted)) => match command(&path, wanted) {
             Ok(code) => code,
             Err(fault) => {
-                eprintln!("mainstay: {fault}");
+                complain(fault);
                 ExitCode::FAILURE
             }
         },
@@ -146,8 +146,8 @@ fn words() -> Result<(PathBuf, Wanted), lexopt::Error> {
 
 fn command(path: &Path, wanted: Wanted) -> Result<ExitCode, Fault> {
     match wanted {
-        Wanted::Help => print!("{HELP}"),
-        Wanted::Version => println!("mainstay {}", env!("CARGO_PKG_VERSION")),
+        Wanted::Help => say(HELP.trim_end()),
+        Wanted::Version => say(concat!("mainstay ", env!("CARGO_PKG_VERSION"))),
         Wanted::Guard(words) => return Ok(guard::main(words.into_iter())),
         Wanted::Run { verbose } => {
             logger::start(verbose);
@@ -178,15 +178,15 @@ fn command(path: &Path, wanted: Wanted) -> Result<ExitCode, Fault> {
 fn status(path: &Path, json: bool) -> Result<(), Fault> {
     let config = config::Config::load(path)?;
     let request = if json { "status json" } else { "status" };
-    match socket::ask(&config.control_socket(), request, None, |line| println!("{line}")) {
+    match socket::ask(&config.control_socket(), request, None, |line: &str| say(line)) {
         Some(Ok(_)) => Ok(()),
         Some(Err(why)) => Err(fault!(Io, "{why}")),
         None => {
             let status = without_daemon(config)?;
             if json {
-                println!("{}", status.json())
+                say(status.json())
             } else {
-                print!("{}", status.text())
+                say(status.text().trim_end())
             }
             Ok(())
         }
@@ -234,7 +234,7 @@ fn install(path: &Path, file: &Path, retry: bool, reboot: bool) -> Result<ExitCo
     let line = flags.fold("install".to_string(), |line, (_, flag)| line + flag);
     let socket = config.control_socket();
     if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
-        return Ok(answer(socket::ask(&socket, &line, Some(bundle), |line| println!("{line}"))));
+        return Ok(answer(socket::ask(&socket, &line, Some(bundle), |line: &str| say(line))));
     }
     by_itself(path, Wish::Install { input: bundle, retry, approve: reboot })
 }
@@ -260,7 +260,7 @@ fn mark(path: &Path, what: &'static str, group: Option<&str>) -> Result<ExitCode
 /// Asks the daemon, or does it here where none runs.
 fn request(path: &Path, line: &str, wish: Wish) -> Result<ExitCode, Fault> {
     let config = config::Config::load(path)?;
-    match socket::ask(&config.control_socket(), line, None, |line| println!("{line}")) {
+    match socket::ask(&config.control_socket(), line, None, |line: &str| say(line)) {
         None => by_itself(path, wish),
         asked => Ok(answer(asked)),
     }
@@ -269,11 +269,11 @@ fn request(path: &Path, line: &str, wish: Wish) -> Result<ExitCode, Fault> {
 fn answer(asked: Option<Result<String, String>>) -> ExitCode {
     match asked {
         Some(Ok(said)) => {
-            println!("{said}");
+            say(said);
             ExitCode::SUCCESS
         }
         Some(Err(why)) => {
-            eprintln!("mainstay: {why}");
+            complain(why);
             ExitCode::FAILURE
         }
         None => ExitCode::FAILURE,
@@ -293,7 +293,7 @@ fn by_itself(path: &Path, wish: Wish) -> Result<ExitCode, Fault> {
         let rest = agent.turn();
         for line in lines.try_iter() {
             match line {
-                Line::Note(text) => println!("{text}"),
+                Line::Note(text) => say(text),
                 Line::Done(text) => return Ok(answer(Some(Ok(text)))),
                 Line::Failed(text) => return Ok(answer(Some(Err(text)))),
             }
@@ -309,14 +309,14 @@ fn verify(path: &Path, file: &Path) -> Result<(), Fault> {
     let mut store = FolderStore::look(&config.state);
     let trust = mainstay::agent::load_trust(&config, &mut store)?;
     let manifest = check_bundle::check(FileSource::open(open_bundle(file)?)?, &trust)?;
-    println!(
+    say(format_args!(
         "good: {} {} (security version {}), {} bytes of content, signed for fleet {}",
         manifest.compatible,
         manifest.version,
         manifest.security_version,
         manifest.content_bytes(),
         trust.fleet
-    );
+    ));
     Ok(())
 }
 

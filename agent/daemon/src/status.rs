@@ -1,6 +1,7 @@
 //! What the agent says of itself to a technician: as text on a serial console, or as JSON for tools. The daemon keeps
 //! one of these up to date; without a daemon the commands make one from what stands on the medium.
 
+use crate::terminal::printable;
 use mainstay_core::audit::Head;
 use mainstay_core::boot::{BootState, Group};
 use mainstay_core::update::{Outcome, OutcomeKind, Phase, PhaseName, Record};
@@ -81,7 +82,7 @@ impl Status {
             writeln!(out, "group {group}    {mark:8} {boot:24} {held}")?;
         }
         if let Err(fault) = &self.boot {
-            writeln!(out, "boot state not readable: {fault}")?;
+            writeln!(out, "boot state not readable: {}", printable(fault))?;
         }
         writeln!(out, "floor      security version {}", self.record.floor)?;
         write!(out, "update     {}", phase_name(self.record.phase.name()))?;
@@ -93,7 +94,7 @@ impl Status {
             )?;
         }
         if let Phase::Settled(_, outcome) | Phase::RollingBack(_, outcome) = &self.record.phase {
-            write!(out, ": {}", outcome_text(outcome))?;
+            write!(out, ": {}", printable(&outcome_text(outcome)))?;
         }
         writeln!(out)?;
         if let Some([done, total, fetched, copied, kept]) = self.progress {
@@ -104,10 +105,10 @@ impl Status {
             )?;
         }
         if let Some(waiting) = &self.waiting {
-            writeln!(out, "waits for  {waiting}")?;
+            writeln!(out, "waits for  {}", printable(waiting))?;
         }
         if let Some(fault) = &self.fault {
-            writeln!(out, "last fault {fault}")?;
+            writeln!(out, "last fault {}", printable(fault))?;
         }
         if self.record_lost {
             writeln!(out, "ATTENTION  the agent's record was damaged and has been begun anew")?;
@@ -119,7 +120,7 @@ impl Status {
             (_, false) => writeln!(out, "agent      not running"),
             (LinkStatus::None, _) => writeln!(out, "broker     none configured"),
             (LinkStatus::Connected, _) => writeln!(out, "broker     connected"),
-            (LinkStatus::Down(why), _) => writeln!(out, "broker     down: {why}"),
+            (LinkStatus::Down(why), _) => writeln!(out, "broker     down: {}", printable(why)),
         }
     }
 
@@ -283,14 +284,15 @@ impl Json {
     }
 }
 
-/// A JSON string (RFC 8259, section 7).
+/// A JSON string (RFC 8259, section 7). Of what it lets stand as it is, control characters are escaped, too: people see
+/// these lines on terminals.
 pub fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {
             '"' => out.push_str("\\\""),
             '\\' => out.push_str("\\\\"),
-            c if (c as u32) < 0x20 => {
+            c if c.is_control() => {
                 let _ = write!(out, "\\u{:04x}", c as u32);
             }
             c => out.push(c),
@@ -306,7 +308,7 @@ mod tests {
 
     #[test]
     fn json_strings_escape_what_json_wants_escaped() {
-        assert_eq!(quoted("a\"b\\c\nd\u{1}é"), r#""a\"b\\c\u000ad\u0001é""#);
+        assert_eq!(quoted("a\"b\\c\nd\u{1}é\u{9b}"), r#""a\"b\\c\u000ad\u0001é\u009b""#);
     }
 
     #[test]
