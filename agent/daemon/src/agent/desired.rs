@@ -153,13 +153,16 @@ impl Agent {
         self.world.store.persist(StateFile::Trust, payload)?;
         log::info!("trust root: rotated to version {}", next.version);
         self.audit(Event::TrustRotated, &[("version", &next.version)]);
-        let fleet = next.fleet.clone();
-        let (old, new) = (topic::trust(&fleet, next.version), topic::trust(&fleet, next.version + 1));
+        let old = topic::trust(&next.fleet, next.version);
         self.world.trust = next;
         self.desires.spurned = None; // what was refused for its signer may be right now
         if let Some(link) = &self.link {
             link.unsubscribe(&old)?;
-            link.subscribe(&new)?;
+            // The root after this one; and the desired states again, which may have come before the root that proves
+            // them: the broker gives what it keeps upon each SUBSCRIBE.
+            for filter in self.subscriptions() {
+                link.subscribe(&filter)?;
+            }
         }
         Ok(())
     }
