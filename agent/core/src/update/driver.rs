@@ -75,8 +75,8 @@ pub struct Driver {
     retries: u8,
     /// The record was damaged in both copies.
     lost: bool,
-    /// The boot state has been read in this boot, and recovered from.
-    looked: bool,
+    /// It has been tried in this boot to vouch for a group that the record knows no commit of.
+    tried: bool,
     /// The checks of a running group that the record knows nothing of have passed in this boot.
     vouched: bool,
     /// When it was looked at last, the running group was good, or has been confirmed since.
@@ -108,7 +108,7 @@ impl Driver {
             action: Action::Look,
             retries: 0,
             lost,
-            looked: false,
+            tried: false,
             vouched: false,
             standing: false,
         };
@@ -216,9 +216,7 @@ impl Driver {
                 Action::Look => {
                     let Some(facts) = self.look(parts) else { return Ok(Rest::Paused) };
                     let step = recover(&self.record, facts);
-                    let pause = self.take(step, parts)?;
-                    self.looked |= facts.boot.is_some();
-                    pause
+                    self.take(step, parts)?
                 }
                 action => {
                     let Some(event) = self.act(action, parts) else { return Ok(Rest::Paused) };
@@ -240,11 +238,12 @@ impl Driver {
     fn look(&mut self, parts: &mut Parts<'_>) -> Option<Facts> {
         let running = self.settings.running;
         let boot = self.noted(Action::Look, parts, |parts| parts.boot.state()).ok();
-        let facts = Facts { running, boot, first: !self.looked, lost: self.lost && !self.vouched };
+        let facts = Facts { running, boot, first: !self.tried, lost: self.lost && !self.vouched };
         let confirms = confirms(&self.record, facts);
         let confirmed =
             confirms && self.noted(Action::Look, parts, |parts| parts.boot.mark_good(running)).is_ok();
-        self.standing = confirmed || boot.is_some_and(|boot| boot.group(running).good == Some(true));
+        self.standing =
+            confirmed || boot.is_some_and(|boot| boot.group(running).good.unwrap_or(self.vouched));
         if boot.is_some() && confirms == confirmed {
             self.retries = 0;
             return Some(facts);
@@ -270,6 +269,7 @@ impl Driver {
             Action::Vouch => match self.noted(action, parts, |parts| vouch(running, &deployment, parts)) {
                 Err(fault) if fault.kind == FaultKind::Cancelled => return None,
                 vouched => {
+                    self.tried = true;
                     self.vouched = vouched == Ok(Event::Done);
                     vouched
                 }

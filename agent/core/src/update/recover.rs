@@ -38,7 +38,7 @@ pub struct Facts {
     pub running: Group,
     /// The bootloader's variables; `None` where they could not be read.
     pub boot: Option<BootState>,
-    /// Is this the first look since the agent started? A trial that the journal knows nothing of is run once a boot.
+    /// Has nobody tried yet, in this boot, to vouch for a group that the record knows no commit of? It is done once.
     pub first: bool,
     /// The record was damaged in both copies: what it said is not known.
     pub lost: bool,
@@ -52,7 +52,7 @@ pub fn recover(record: &Record, facts: Facts) -> Step {
             let why = "late fallback: it was committed, and the other group has come up all the same";
             Step::settled(record, d, outcome(OutcomeKind::FellBack, why))
         }
-        Phase::Idle | Phase::Settled(..) if unknown_trial(facts) => Step::act(Action::Vouch),
+        Phase::Idle | Phase::Settled(..) if unknown_trial(record, facts) => Step::act(Action::Vouch),
         Phase::Idle | Phase::Settled(..) => Step::act(Action::Rest),
 
         // The group that is to be written has been booted, and it was not this agent's arming: the one that ran
@@ -140,14 +140,14 @@ fn not_in_the_trial(record: &Record, d: Deployment, boot: &BootState) -> Step {
 /// be taken, for it would withdraw the only group that is good. So its checks are run, and if they pass it is marked
 /// good. If they do not, nothing is marked bad: which of the two groups is the good one, nobody knows for certain.
 /// Nothing is put on record either, so a cut changes nothing.
-const fn unknown_trial(facts: Facts) -> bool {
-    match facts.boot {
-        Some(boot) if facts.first => match boot.group(facts.running).good {
+fn unknown_trial(record: &Record, facts: Facts) -> bool {
+    let Some(boot) = facts.boot else { return false };
+    facts.first
+        && match boot.group(facts.running).good {
             Some(good) => !good,
-            None => facts.lost,
-        },
-        _ => false,
-    }
+            // Every boot is counted, and nothing says of which kind this one is.
+            None => facts.lost || !confirms(record, facts),
+        }
 }
 
 /// The deployment of what runs, as far as the record knows it: what a trial is run by that no deployment asked for.

@@ -184,4 +184,8 @@ fn only_a_group_past_its_trial_is_confirmed_and_only_where_every_boot_is_counted
     );
     assert_eq!(recover(&Record::factory(1), lost).action, Vouch);
     assert_eq!(recover(&Record::factory(1), Facts { first: false, ..lost }).action, Rest, "once a boot");
+    // A deployment was given up because its target came up by itself: what runs may well be good, but nobody knows.
+    let given_up = record(phase(PhaseName::Settled));
+    assert_eq!((recover(&given_up, facts).action, confirms(&given_up, facts)), (Vouch, false));
+    assert_eq!(recover(&given_up, Facts { running: A, ..facts }).action, Rest);
 }
