@@ -187,7 +187,10 @@ impl Machine<'_> {
     /// Reports, and offers what is desired. `false`: there is nothing more to do.
     fn idle(&mut self, driver: &mut Driver, outside: &mut Outside) -> bool {
         if let Some(report) = driver.record().unreported.first().cloned() {
-            if let Err(lie) = self.shared.with(|world| outside.receive(&report, world)) {
+            // "Committed" is history where a late fallback follows it: the operator gets both, in their order.
+            let history =
+                driver.record().unreported.iter().skip(1).any(|later| later.manifest == report.manifest);
+            if let Err(lie) = self.shared.with(|world| outside.receive(&report, history, world)) {
                 down(Down::Violation(lie));
             }
             if let Err(fault) = self.with_parts(outside, |parts| driver.acknowledge(&report, parts)) {

@@ -120,7 +120,7 @@ pub fn all(tries: u8) -> Vec<Case> {
     older.story.factory = Image::new(1, 1, Healthy);
     older.story.older = Some(Image::new(0, 1, Healthy));
     for case in cases.iter_mut().filter(|case| case.story.name == "a downgrade after an update") {
-        case.instead = &[(9, Committed)]; // no downgrade, if the update has fallen back
+        case.instead = &[(9, Committed), (9, FellBack)]; // no downgrade, if the update has fallen back
     }
     let mut prevent = tell("a good update, and no late fallback", good(), Twist::None, &[(2, Committed)], 2);
     prevent.story.late_fallback = LateFallback::Prevent;

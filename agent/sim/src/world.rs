@@ -51,6 +51,8 @@ pub struct World {
     pub dead: Option<Group>,
     /// Times that the bootloader began.
     pub boots: u32,
+    /// Times that the power went, or that the bootloader could not save and reset.
+    pub cuts: u32,
     /// What the invariants go by.
     pub watch: Watch,
     /// What happened, for people: the last lines of a life that went wrong.
@@ -105,6 +107,7 @@ impl World {
             effects: 0,
             dead: None,
             boots: 0,
+            cuts: 0,
             watch,
             trace: Vec::new(),
             parsed: Parsed::of(board, &*convention, &env),
@@ -229,6 +232,7 @@ impl Shared {
                     if let Keeps::Torn(seed) = keeps {
                         apply(world, Tear::Sectors(Draw::new(seed ^ u64::from(world.effects))));
                     }
+                    world.cuts += 1;
                     world.lose_power(keeps);
                     down(Down::PowerCut)
                 }
@@ -259,6 +263,7 @@ impl Shared {
                 world.write_env(write.copy, write.at, &write.bytes, tear);
             });
             if saved.is_err() {
+                self.with(|world| world.cuts += 1);
                 down(Down::PowerCut); // a bootloader that cannot save resets
             }
         }
