@@ -34,6 +34,9 @@ pub struct Watch {
     pub passed_in_this_boot: Option<Group>,
     /// A medium has failed for good: what it held is no way up any more.
     pub rotten: bool,
+    /// A committed group has been given up for the older one, and that is on record. On a board that counts every boot
+    /// (RAUC's conventions) power cuts alone can do that: the price of keeping the older one.
+    late_fallback: bool,
     record: Option<(u32, Option<Record>)>,
     comes_up: Option<([u32; 3], [bool; 2], u32)>,
     floor: u32,
@@ -55,6 +58,7 @@ impl Watch {
             approved: [true, second],
             passed_in_this_boot: None,
             rotten: false,
+            late_fallback: false,
             record: None,
             comes_up: None,
             floor,
@@ -188,7 +192,7 @@ fn invariant_a_committed_group_at_or_above_the_floor_always_comes_up(
                 .image(group)
                 .is_some_and(|i| i.security_version >= floor && i.behaviour == Behaviour::Healthy)
         };
-        let floor = if world.watch.rotten { 0 } else { world.watch.floor };
+        let floor = if world.watch.rotten || world.watch.late_fallback { 0 } else { world.watch.floor };
         if world.watch.approved[group as usize] && fit(floor) {
             world.watch.comes_up = as_before;
             return Ok(());
@@ -210,6 +214,9 @@ fn invariant_committed_implies_that_the_checks_passed(world: &mut World) -> Resu
     if newly && *kind == OutcomeKind::Committed && !world.watch.approved[d.target as usize] {
         return Err(format!("committed implies passed: {} is committed and not marked good", d.target));
     }
+    let given_up = matches!(kind, OutcomeKind::FellBack | OutcomeKind::Failed);
+    let late = newly && given_up && world.watch.approved[d.target as usize];
+    world.watch.late_fallback |= late && world.convention().name() == "rauc";
     world.watch.settled = settled;
     Ok(())
 }

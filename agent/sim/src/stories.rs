@@ -39,14 +39,16 @@ impl Case {
     }
 
     /// May it end so after a power cut? With tries to spare as told; but that a trial that is cut costs a try, so
-    /// the last one ends as a fallback.
+    /// the last one ends as a fallback; and a deployment whose target comes up by itself is given up and offered anew.
     pub fn after_cuts(&self, life: &Life, tries: u8, cuts: u8) -> bool {
         if tries > cuts {
             return self.as_told(life);
         }
         let fits = |(version, kind): &(String, OutcomeKind)| {
-            let told =
-                self.ends.iter().any(|(v, k)| v.to_string() == *version && (k == kind || *kind == FellBack));
+            let told = self
+                .ends
+                .iter()
+                .any(|(v, k)| v.to_string() == *version && (k == kind || matches!(kind, FellBack | Failed)));
             told || self.instead.iter().any(|(v, k)| v.to_string() == *version && k == kind)
         };
         life.outcomes.iter().all(fits) && life.outcomes.len() + life.refused.len() >= self.ends.len()
