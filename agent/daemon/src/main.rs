@@ -7,7 +7,7 @@ use mainstay::file_source::FileSource;
 use mainstay::run::{self, Base};
 use mainstay::status::{LinkStatus, Status};
 use mainstay::store::FolderStore;
-use mainstay::terminal::{complain, say};
+use mainstay::terminal::{complain, printable, say};
 use mainstay::{check_bundle, config, doctor, guard, logger, socket};
 use mainstay_core::boot::Group;
 use mainstay_core::fault;
@@ -27,7 +27,8 @@ usage: mainstay [--config FILE] COMMAND
   run [--verbose]             the daemon
   status [--json]             what runs, what is under way, what waits
   install FILE|- [--retry] [--reboot]
-                              install a bundle; --reboot goes on into its trial
+                              install a bundle; --retry: also one that runs already, or
+                              whose trial failed here; --reboot: without `approve`
   verify FILE|-               check a bundle whole, and install nothing
   approve                     reboot into the trial when all is written
   cancel                      drop the update that is not yet in its trial
@@ -178,7 +179,7 @@ fn command(path: &Path, wanted: Wanted) -> Result<ExitCode, Fault> {
 fn status(path: &Path, json: bool) -> Result<(), Fault> {
     let config = config::Config::load(path)?;
     let request = if json { "status json" } else { "status" };
-    match socket::ask(&config.control_socket(), request, None, |line: &str| say(line)) {
+    match socket::ask(&config.control_socket(), request, &mut None, |line: &str| say(line)) {
         Some(Ok(_)) => Ok(()),
         Some(Err(why)) => Err(fault!(Io, "{why}")),
         None => {
@@ -212,6 +213,7 @@ fn without_daemon(config: config::Config) -> Result<Status, Fault> {
         boot: run::boot_state(&opened.board),
         link: LinkStatus::None,
         progress: None,
+        desired: None,
         waiting: None,
         fault: None,
         daemon: false,
@@ -228,15 +230,18 @@ fn open_bundle(file: &Path) -> Result<Box<dyn Read + Send>, Fault> {
 }
 
 fn install(path: &Path, file: &Path, retry: bool, reboot: bool) -> Result<ExitCode, Fault> {
-    let bundle = open_bundle(file)?;
+    let mut bundle = Some(open_bundle(file)?);
     let config = config::Config::load(path)?;
     let flags = [(retry, " retry"), (reboot, " approve")].into_iter().filter(|(set, _)| *set);
     let line = flags.fold("install".to_string(), |line, (_, flag)| line + flag);
-    let socket = config.control_socket();
-    if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
-        return Ok(answer(socket::ask(&socket, &line, Some(bundle), |line: &str| say(line))));
+    let asked = socket::ask(&config.control_socket(), &line, &mut bundle, |line: &str| say(line));
+    match (asked, bundle) {
+        (None, Some(bundle)) => {
+            let bundle = Box::new(FileSource::open(bundle)?);
+            by_itself(path, Wish::Install { bundle, retry, approve: reboot })
+        }
+        (asked, _) => Ok(answer(asked)),
     }
-    by_itself(path, Wish::Install { input: bundle, retry, approve: reboot })
 }
 
 fn mark(path: &Path, what: &'static str, group: Option<&str>) -> Result<ExitCode, Fault> {
@@ -260,7 +265,7 @@ fn mark(path: &Path, what: &'static str, group: Option<&str>) -> Result<ExitCode
 /// Asks the daemon, or does it here where none runs.
 fn request(path: &Path, line: &str, wish: Wish) -> Result<ExitCode, Fault> {
     let config = config::Config::load(path)?;
-    match socket::ask(&config.control_socket(), line, None, |line: &str| say(line)) {
+    match socket::ask(&config.control_socket(), line, &mut None, |line: &str| say(line)) {
         None => by_itself(path, wish),
         asked => Ok(answer(asked)),
     }
@@ -280,26 +285,47 @@ fn answer(asked: Option<Result<String, String>>) -> ExitCode {
     }
 }
 
-/// No daemon runs: the same agent, here, until it has answered.
+/// No daemon runs: the same agent, here, until it has answered. What was under way before is not taken further, or
+/// `cancel` would reboot into the trial that it was to prevent.
 fn by_itself(path: &Path, wish: Wish) -> Result<ExitCode, Fault> {
     logger::start(false);
     let base = Base::open(path)?;
-    let shared = Shared::new(base.status(false));
+    let shared = Shared::new(base.status(false), base.opened.trust.clone());
     let mut agent: Agent = base.agent(None, shared)?;
-    agent.turn();
+    if agent.nothing_is_under_way() {
+        agent.turn();
+    }
+    let goes_on = matches!(wish, Wish::RollBack | Wish::Approve);
     let (reply, lines) = channel();
     agent.take(Command::Technician(Request { what: wish, reply }));
+    let mut answered = None;
     loop {
-        let rest = agent.turn();
         for line in lines.try_iter() {
             match line {
-                Line::Note(text) => say(text),
-                Line::Done(text) => return Ok(answer(Some(Ok(text)))),
-                Line::Failed(text) => return Ok(answer(Some(Err(text)))),
+                Line::Note(text) => say(printable(&text)),
+                Line::Done(text) => answered = Some(Ok(printable(&text).into_owned())),
+                Line::Failed(text) => answered = Some(Err(printable(&text).into_owned())),
             }
         }
-        if rest != Rest::Idle {
-            std::thread::sleep(std::time::Duration::from_secs(1));
+        match &answered {
+            // Nobody else does what was promised: the way back, or the reboot into the trial.
+            Some(Ok(_)) if goes_on && agent.has_work() => {
+                let rest = agent.turn();
+                if rest == Rest::Paused {
+                    say(format_args!("not yet: {}", agent.waits_for()));
+                    return Ok(ExitCode::FAILURE);
+                }
+                return Ok(answer(answered));
+            }
+            Some(_) => return Ok(answer(answered)),
+            None => {}
+        }
+        match agent.turn() {
+            Rest::Idle if !agent.has_work() => {
+                answered = Some(Err("ended without a word; `mainstay log` says what was done".into()));
+            }
+            Rest::Idle => {}
+            Rest::Paused | Rest::Rebooting => std::thread::sleep(std::time::Duration::from_secs(1)),
         }
     }
 }

@@ -7,7 +7,9 @@
 //! daemon  ─► "+ done\n"  or  "! failed\n"          and closes
 //! ```
 
-use crate::agent::{Command, Line, Mark, Request, Shared, Wish};
+use crate::agent::{Command, IN_TRIAL, Line, Mark, Request, Shared, Urgency, Wish};
+use crate::file_source::FileSource;
+use crate::terminal::printable;
 use mainstay_core::boot::Group;
 use mainstay_core::fault;
 use mainstay_core::fault::Fault;
@@ -16,9 +18,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, channel};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, channel};
+use std::time::{Duration, Instant};
 
 /// The longest request line.
 const REQUEST_BYTES_MAX: usize = 256;
@@ -26,6 +28,14 @@ const REQUEST_BYTES_MAX: usize = 256;
 const CONNECTIONS_MAX: usize = 4;
 /// How long a command may take to say what it wants.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a bundle may stop coming: somebody may have forgotten a `mainstay install -` on a console.
+const BUNDLE_SILENT_MAX: Duration = Duration::from_secs(60);
+/// How often a bundle that does not come looks whether it is still wanted.
+const BUNDLE_LOOK: Duration = Duration::from_millis(200);
+/// A command that has heard nothing for so long is told why.
+const BUSY_AFTER: Duration = Duration::from_secs(2);
+/// How long the socket rests when no connection can be taken, as when all file descriptors are in use.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 /// Stacks are address space; what is touched of one is some pages.
 const STACK_BYTES: usize = 128 * 1024;
 
@@ -45,7 +55,10 @@ pub fn serve(path: &Path, inbox: SyncSender<Command>, shared: Arc<Shared>) -> Re
     let busy = Arc::new(AtomicUsize::new(0));
     let accept = move || {
         for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { continue };
+            let Ok(mut stream) = stream else {
+                std::thread::sleep(ACCEPT_AGAIN);
+                continue;
+            };
             if busy.fetch_add(1, Ordering::AcqRel) >= CONNECTIONS_MAX {
                 let _ = stream.write_all(b"! too many commands at once: try again\n");
                 busy.fetch_sub(1, Ordering::AcqRel);
@@ -69,7 +82,7 @@ pub fn serve(path: &Path, inbox: SyncSender<Command>, shared: Arc<Shared>) -> Re
     Ok(())
 }
 
-fn answer(mut stream: UnixStream, inbox: &SyncSender<Command>, shared: &Shared) -> io::Result<()> {
+fn answer(mut stream: UnixStream, inbox: &SyncSender<Command>, shared: &Arc<Shared>) -> io::Result<()> {
     stream.set_read_timeout(Some(REQUEST_TIMEOUT))?;
     let line = read_line(&mut stream)?;
     stream.set_read_timeout(None)?;
@@ -84,25 +97,39 @@ fn answer(mut stream: UnixStream, inbox: &SyncSender<Command>, shared: &Shared) 
         "rollback" if shared.end_trial("a technician said so") => {
             return writeln!(stream, "+ the trial is over: going back");
         }
-        _ => match wish(&line, &stream) {
+        _ if shared.in_trial() => return writeln!(stream, "! {IN_TRIAL}"),
+        _ => match wish(&line, &stream, shared) {
             Ok(wish) => wish,
-            Err(fault) => return writeln!(stream, "! {fault}"),
+            Err(fault) => return writeln!(stream, "! {}", printable(&fault.what)),
         },
     };
-    // A request is news that does not wait for the end of a download.
+    // A request does not wait for the end of a download; one that ends it, not for the end of a file either.
+    let urgency = if matches!(what, Wish::Cancel) { Urgency::AtOnce } else { Urgency::Soon };
     let (reply, lines) = channel();
-    shared.interrupt.store(true, Ordering::Release);
-    if inbox.send(Command::Technician(Request { what, reply })).is_err() {
+    if !shared.bring(inbox, Command::Technician(Request { what, reply }), Some(urgency)) {
         return writeln!(stream, "! the agent is going down");
     }
-    for line in lines {
+    let mut patience = Some(BUSY_AFTER);
+    loop {
+        let line = match patience.take() {
+            Some(patience) => lines.recv_timeout(patience),
+            None => lines.recv().map_err(RecvTimeoutError::from),
+        };
         match line {
-            Line::Note(text) => writeln!(stream, ". {text}")?,
-            Line::Done(text) => return writeln!(stream, "+ {text}"),
-            Line::Failed(text) => return writeln!(stream, "! {text}"),
+            Ok(Line::Note(text)) => writeln!(stream, ". {}", printable(&text))?,
+            Ok(Line::Done(text)) => return writeln!(stream, "+ {}", printable(&text)),
+            Ok(Line::Failed(text)) => return writeln!(stream, "! {}", printable(&text)),
+            // A person who waits wants to know for what.
+            Err(RecvTimeoutError::Timeout) => {
+                let doing = crate::status::phase_name(shared.status().record.phase.name());
+                writeln!(stream, ". the agent is busy ({doing}) and answers when it can look up")?;
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                let why = "the agent went down before it was done; `mainstay status` says what stands";
+                return writeln!(stream, "! {why}");
+            }
         }
     }
-    writeln!(stream, "! the agent went down before it was done; `mainstay status` says what stands")
 }
 
 /// Byte by byte: what follows the line is the bundle's.
@@ -119,15 +146,49 @@ fn read_line(stream: &mut UnixStream) -> io::Result<String> {
     Err(io::Error::new(ErrorKind::InvalidData, "a request of more than 256 bytes, or none"))
 }
 
-fn wish(line: &str, stream: &UnixStream) -> Result<Wish, Fault> {
+/// A bundle from the other end of a command. Reading it never blocks for long: in the middle of a download it ends when
+/// the agent has to look up at once, and always when nothing comes any more.
+struct Patient {
+    stream: UnixStream,
+    shared: Arc<Shared>,
+    /// The agent reads, and no longer the command's own thread.
+    taken: Arc<AtomicBool>,
+}
+
+impl Read for Patient {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let begun = Instant::now();
+        loop {
+            match self.stream.read(out) {
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                read => return read,
+            }
+            if self.taken.load(Ordering::Acquire) && self.shared.has_news(Urgency::AtOnce) {
+                return Err(io::Error::other("the agent has to look up"));
+            }
+            if begun.elapsed() > BUNDLE_SILENT_MAX {
+                let silent = BUNDLE_SILENT_MAX.as_secs();
+                return Err(io::Error::other(format!("nothing came for {silent} s")));
+            }
+        }
+    }
+}
+
+fn wish(line: &str, stream: &UnixStream, shared: &Arc<Shared>) -> Result<Wish, Fault> {
     let mut words = line.split(' ');
     let verb = words.next().unwrap_or_default();
     let words: Vec<&str> = words.collect();
     match (verb, words.as_slice()) {
         ("install", flags) => {
-            let input = stream.try_clone().map_err(|e| fault!(Io, "control socket: {e}"))?;
-            let input = Box::new(BufReader::with_capacity(64 * 1024, input));
-            Ok(Wish::Install { input, retry: flags.contains(&"retry"), approve: flags.contains(&"approve") })
+            let stream = stream.try_clone().and_then(|s| s.set_read_timeout(Some(BUNDLE_LOOK)).map(|()| s));
+            let stream = stream.map_err(|e| fault!(Io, "control socket: {e}"))?;
+            let taken = Arc::new(AtomicBool::new(false));
+            let patient = Patient { stream, shared: shared.clone(), taken: taken.clone() };
+            // Here and not in the agent: its first bytes may take their time.
+            let bundle = FileSource::open(Box::new(BufReader::with_capacity(64 * 1024, patient)))?;
+            taken.store(true, Ordering::Release);
+            let (retry, approve) = (flags.contains(&"retry"), flags.contains(&"approve"));
+            Ok(Wish::Install { bundle: Box::new(bundle), retry, approve })
         }
         ("mark", ["good"]) => Ok(Wish::Mark(Mark::Good)),
         ("mark", ["bad", group]) => Ok(Wish::Mark(Mark::Bad(the_group(group)?))),
@@ -146,17 +207,28 @@ fn the_group(name: &str) -> Result<Group, Fault> {
     Group::from_name(name).ok_or_else(|| fault!(Refused, "expected group A or B, found {name:?}"))
 }
 
-/// Asks the daemon, shows its notes with `show`, and gives its last word. `None`: no daemon listens.
+/// Asks the daemon, shows its notes with `show`, and gives its last word. `None`: no daemon listens, and `bundle` is as
+/// it was.
 pub fn ask(
     path: &Path,
     request: &str,
-    bundle: Option<Box<dyn Read + Send>>,
+    bundle: &mut Option<Box<dyn Read + Send>>,
     mut show: impl FnMut(&str),
 ) -> Option<Result<String, String>> {
-    let mut stream = UnixStream::connect(path).ok()?;
+    let failed = |e: io::Error| match e.kind() {
+        ErrorKind::PermissionDenied => {
+            format!("control socket {}: {e}: only the agent's own user (root) may ask it", path.display())
+        }
+        _ => format!("control socket {}: {e}", path.display()),
+    };
+    let mut stream = match UnixStream::connect(path) {
+        Ok(stream) => stream,
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => return None,
+        Err(e) => return Some(Err(failed(e))),
+    };
     let asked = (|| {
         writeln!(stream, "{request}")?;
-        if let Some(mut bundle) = bundle {
+        if let Some(mut bundle) = bundle.take() {
             let mut to = stream.try_clone()?;
             // Ends with the process; the daemon closes the socket when it has heard enough.
             std::thread::Builder::new().name("bundle".into()).spawn(move || {
@@ -175,5 +247,5 @@ pub fn ask(
         }
         Err(io::Error::new(ErrorKind::UnexpectedEof, "the agent went down before it answered"))
     })();
-    Some(asked.unwrap_or_else(|e| Err(format!("control socket {}: {e}", path.display()))))
+    Some(asked.unwrap_or_else(|e| Err(failed(e))))
 }

@@ -2,6 +2,7 @@
 //! one of these up to date; without a daemon the commands make one from what stands on the medium.
 
 use crate::terminal::printable;
+use mainstay_board_support::gpio::Sign;
 use mainstay_core::audit::Head;
 use mainstay_core::boot::{BootState, Group};
 use mainstay_core::update::{Outcome, OutcomeKind, Phase, PhaseName, Record};
@@ -28,6 +29,8 @@ pub struct Status {
     pub link: LinkStatus,
     /// Content bytes done and in all, bytes fetched, copied and kept, of the download that is on.
     pub progress: Option<[u64; 5]>,
+    /// What the operator desires, and why it is not under way where it is not.
+    pub desired: Option<String>,
     /// What it waits for.
     pub waiting: Option<String>,
     /// The last thing that failed.
@@ -50,6 +53,16 @@ pub enum LinkStatus {
 }
 
 impl Status {
+    /// What a person beside the machine sees of it.
+    pub fn sign(&self) -> Sign {
+        use OutcomeKind::{Committed, Halted};
+        match &self.record.phase {
+            _ if self.record_lost || self.boot.is_err() => Sign::Trouble,
+            Phase::Settled(_, outcome) if !matches!(outcome.kind, Committed | Halted) => Sign::Trouble,
+            phase => Sign::of(phase.name()),
+        }
+    }
+
     /// For people: at most 80 columns wherever names allow it.
     pub fn text(&self) -> String {
         let mut out = String::new();
@@ -103,6 +116,9 @@ impl Status {
                 out,
                 "progress   {percent} % of {total} bytes; fetched {fetched}, copied {copied}, kept {kept}"
             )?;
+        }
+        if let Some(desired) = &self.desired {
+            writeln!(out, "desired    {}", printable(desired))?;
         }
         if let Some(waiting) = &self.waiting {
             writeln!(out, "waits for  {}", printable(waiting))?;
@@ -180,6 +196,7 @@ impl Status {
             .maybe("deployment", deployment)
             .maybe("outcome", outcome)
             .maybe("progress", progress)
+            .maybe("desired", self.desired.as_deref().map(quoted))
             .maybe("waiting", self.waiting.as_deref().map(quoted))
             .maybe("fault", self.fault.as_deref().map(quoted))
             .maybe("boot_fault", self.boot.as_ref().err().map(|why| quoted(why)))
@@ -311,9 +328,8 @@ mod tests {
         assert_eq!(quoted("a\"b\\c\nd\u{1}é\u{9b}"), r#""a\"b\\c\u000ad\u0001é\u009b""#);
     }
 
-    #[test]
-    fn a_status_is_one_line_of_json_and_says_null_for_what_is_not_known() {
-        let status = Status {
+    fn status() -> Status {
+        Status {
             device: "gw".into(),
             trust: ("plant".into(), 1),
             compatible: "acme".into(),
@@ -323,20 +339,65 @@ mod tests {
             boot: Err("env: both copies damaged".into()),
             link: LinkStatus::Down("refused".into()),
             progress: None,
+            desired: None,
             waiting: None,
             fault: None,
             daemon: true,
             audit: Head::genesis("gw"),
-        };
-        let json = status.json();
+        }
+    }
+
+    #[test]
+    fn a_status_is_one_line_of_json_and_says_null_for_what_is_not_known() {
+        let json = status().json();
         assert!(
             !json.contains('\n') && json.contains("\"deployment\":null") && json.contains("\"floor\":3"),
             "{json}"
         );
         assert!(
-            status.text().contains("boot state not readable: env: both copies damaged"),
+            status().text().contains("boot state not readable: env: both copies damaged"),
             "{}",
-            status.text()
+            status().text()
         );
+    }
+
+    #[test]
+    fn the_led_shows_trouble_when_something_needs_a_person() {
+        let deployment = mainstay_core::update::Deployment {
+            manifest: mainstay_core::digest::Digest([1; 32]),
+            version: "2".try_into().unwrap(),
+            security_version: 1,
+            target: Group::B,
+            attempt: 1,
+            tries: 3,
+            deadline_s: 60,
+            required: heapless::Vec::new(),
+            not_before: None,
+            expires: None,
+        };
+        let boot = Ok(BootState {
+            a: mainstay_core::boot::GroupState { priority: 2, tries_left: 0, good: Some(true) },
+            b: mainstay_core::boot::GroupState { priority: 1, tries_left: 0, good: Some(true) },
+        });
+        let settled =
+            |kind| Phase::Settled(deployment.clone(), Outcome { kind, detail: heapless::String::new() });
+        #[rustfmt::skip]
+        let cases = [
+            (Phase::Idle,                           Sign::Quiet),
+            (Phase::Installed(deployment.clone()),  Sign::Waiting),
+            (settled(OutcomeKind::Committed),       Sign::Quiet),
+            (settled(OutcomeKind::Halted),          Sign::Quiet),
+            (settled(OutcomeKind::RolledBack),      Sign::Trouble),
+            (settled(OutcomeKind::FellBack),        Sign::Trouble),
+            (settled(OutcomeKind::Failed),          Sign::Trouble),
+        ];
+        for (phase, sign) in cases {
+            let mut status = Status { boot: boot.clone(), ..status() };
+            status.record.phase = phase.clone();
+            assert_eq!(status.sign(), sign, "{phase:?}");
+            status.record_lost = true;
+            assert_eq!(status.sign(), Sign::Trouble, "{phase:?}");
+        }
+        assert_eq!(status().sign(), Sign::Trouble, "a boot state that cannot be read");
     }
 }

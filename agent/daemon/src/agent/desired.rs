@@ -5,8 +5,9 @@ use super::Agent;
 use mainstay_core::audit::Event;
 use mainstay_core::bundle::VerifiedManifest;
 use mainstay_core::digest::Digest;
-use mainstay_core::fault::{Fault, clip};
-use mainstay_core::policy::{DesiredState, Gateway, Wanted, judge};
+use mainstay_core::fault::{Fault, FaultKind, clip};
+use mainstay_core::limits::ENVELOPE_BYTES_MAX;
+use mainstay_core::policy::{DesiredAction, DesiredState, Gateway, Wanted, judge};
 use mainstay_core::seam::{Clock, StateFile, StateStore};
 use mainstay_core::topic::{self, Leaf};
 use mainstay_core::trust::TrustRoot;
@@ -26,41 +27,96 @@ pub enum Origin {
 #[derive(Default)]
 pub struct Desires {
     /// By [`Origin`].
-    states: [Option<DesiredState>; 2],
+    words: [Word; 2],
+    /// A desired state with a new number has come, and has not been judged yet.
+    news: bool,
     /// The manifest that has been asked for.
     asked: Option<Digest>,
     /// The manifest that came, not yet judged.
     manifest: Option<(Digest, Vec<u8>)>,
-    /// A manifest that was refused, or that failed: not before then, and never at all for a refusal.
+    /// The desired manifest, where it was refused, or ended otherwise than it should.
     spurned: Option<Spurned>,
+}
+
+/// What was heard under one topic since the agent started.
+#[derive(Default)]
+enum Word {
+    #[default]
+    None,
+    Desired(Box<DesiredState>),
+    /// It does not count any more.
+    Expired,
 }
 
 struct Spurned {
     manifest: Digest,
     failures: u32,
+    /// Not before then; `None`: not until there is news.
     again: Option<Instant>,
 }
 
 impl Desires {
-    fn current(&self) -> Option<&DesiredState> {
-        let [group, device] = &self.states;
-        device.as_ref().or(group.as_ref())
+    /// What counts now, or what is waited for. `seq`: the numbers that are on record.
+    ///
+    /// The gateway's own word outranks the group's. Where there once was one of its own, the group's does not count
+    /// until it has been heard again: else whoever can clear or withhold a retained message would decide which of the
+    /// two is obeyed. An operator hands the gateway back by signing one more that expires.
+    fn current(&self, seq: [u64; 2]) -> Result<&DesiredState, &'static str> {
+        let [group, device] = &self.words;
+        match (device, group) {
+            (Word::Desired(desired), _) => Ok(desired),
+            (Word::None, _) if seq[Origin::Device as usize] > 0 => Err(
+                "the operator's word for this gateway: it has one of its own, not heard since the agent started",
+            ),
+            (_, Word::Desired(desired)) => Ok(desired),
+            (Word::Expired, Word::None) | (_, Word::Expired) => {
+                Err("the operator's word: the last one has expired")
+            }
+            (Word::None, Word::None) => Err("the operator's word: none heard since the agent started"),
+        }
     }
 
-    /// A deployment ended. One that failed on the way is tried again, less and less often; all else is final.
-    pub fn settled(&mut self, deployment: &Deployment, outcome: &Outcome) {
-        if outcome.kind != OutcomeKind::Failed {
-            return;
+    /// What the operator desires, by its version, if that is another bundle.
+    pub(super) fn other_than(&self, manifest: &Digest) -> Option<&str> {
+        let [group, device] = &self.words;
+        let desired = [device, group].into_iter().find_map(|word| match word {
+            Word::Desired(desired) => Some(desired),
+            _ => None,
+        })?;
+        let other = desired.action == DesiredAction::Run && desired.manifest != *manifest;
+        other.then_some(desired.version.as_str())
+    }
+
+    /// What has expired counts for nothing from now on.
+    fn expire(&mut self, now: u64) {
+        for word in &mut self.words {
+            if let Word::Desired(desired) = word
+                && let Some(expires) = desired.expires.filter(|expires| now > *expires)
+            {
+                log::warn!("desired state of {}: expired at {expires} (Unix seconds)", desired.group);
+                *word = Word::Expired;
+            }
         }
+    }
+
+    /// The deployment of a desired bundle ended. One that failed on the way is tried again, less and less often; all
+    /// else is final, until there is news: what a technician cancelled, the operator's unchanged word does not bring back.
+    pub fn settled(&mut self, deployment: &Deployment, outcome: &Outcome) {
+        match outcome.kind {
+            OutcomeKind::Committed => self.spurned = None,
+            OutcomeKind::Failed => self.postpone(deployment.manifest),
+            _ => self.refuse(deployment.manifest),
+        }
+    }
+
+    fn postpone(&mut self, manifest: Digest) {
         let failures = match &self.spurned {
-            Some(spurned) if spurned.manifest == deployment.manifest => spurned.failures.saturating_add(1),
+            Some(spurned) if spurned.manifest == manifest => spurned.failures.saturating_add(1),
             _ => 1,
         };
-        let again = Some(
-            Instant::now()
-                + FAILED_AGAIN_MIN * 2u32.saturating_pow(failures - 1).min(FAILED_AGAIN_FACTOR_MAX),
-        );
-        self.spurned = Some(Spurned { manifest: deployment.manifest, failures, again });
+        let factor = 2u32.saturating_pow(failures - 1).min(FAILED_AGAIN_FACTOR_MAX);
+        let again = Some(Instant::now() + FAILED_AGAIN_MIN * factor);
+        self.spurned = Some(Spurned { manifest, failures, again });
     }
 
     fn refuse(&mut self, manifest: Digest) {
@@ -118,16 +174,17 @@ impl Agent {
             log::info!("desired state of {group}: the broker holds none");
             return Ok(());
         }
-        let record = self.driver.record();
-        let now = self.now().max(record.time_floor);
-        let desired = DesiredState::open(&self.world.trust, payload, group, record.desired_seq[slot], now)?;
+        let seq = self.driver.record().desired_seq[slot];
+        // At time 0 nothing has expired: that one counts no more is a word, too, if its number is not an old one.
+        let desired = DesiredState::open(&self.world.trust, payload, group, seq, 0)?;
         // Durable before it is acted upon: after a power cut the broker cannot bring an older one back.
-        let mut record = record.clone();
+        let mut record = self.driver.record().clone();
         record.desired_seq[slot] = desired.seq;
         record.time_floor = record.time_floor.max(desired.signed_at);
         self.driver.update(record, &mut self.world.parts())?;
-        let news = self.desires.states[slot].as_ref() != Some(&desired);
-        if news {
+        // The same is heard again at each start and each connection: that is no news.
+        let differs = matches!(&self.desires.words[slot], Word::Desired(known) if **known != desired);
+        if desired.seq > seq || differs {
             let values: [(&str, &dyn std::fmt::Display); 5] = [
                 ("group", &group),
                 ("seq", &desired.seq),
@@ -136,15 +193,11 @@ impl Agent {
                 ("manifest", &desired.manifest),
             ];
             self.audit(Event::DesiredTaken, &values);
-            log::info!(
-                "desired state of {group}: {:?} {} (sequence {})",
-                desired.action,
-                desired.version,
-                desired.seq
-            );
-            self.desires.spurned = None;
+            (self.desires.spurned, self.desires.news) = (None, true);
         }
-        self.desires.states[slot] = Some(desired);
+        let DesiredState { action, version, seq, .. } = &desired;
+        log::info!("desired state of {group}: {action:?} {version} (sequence {seq})");
+        self.desires.words[slot] = Word::Desired(Box::new(desired));
         Ok(())
     }
 
@@ -154,8 +207,11 @@ impl Agent {
         log::info!("trust root: rotated to version {}", next.version);
         self.audit(Event::TrustRotated, &[("version", &next.version)]);
         let old = topic::trust(&next.fleet, next.version);
+        self.shared.trust_is(&next);
         self.world.trust = next;
         self.desires.spurned = None; // what was refused for its signer may be right now
+        self.desires.words = Default::default(); // and who signed these may have lost the right to: heard again below
+        self.drop_what_is_not_believed();
         if let Some(link) = &self.link {
             link.unsubscribe(&old)?;
             // The root after this one; and the desired states again, which may have come before the root that proves
@@ -186,26 +242,47 @@ impl Agent {
         }
     }
 
+    /// A bundle that has not reached its trial goes no further when its signers count no more.
+    pub(super) fn drop_what_is_not_believed(&mut self) {
+        use Phase::{Downloading, Installed, Verifying, Waiting};
+        let (Waiting(d) | Downloading(d) | Verifying(d) | Installed(d)) = &self.driver.record().phase else {
+            return;
+        };
+        let mut bytes = vec![0; ENVELOPE_BYTES_MAX];
+        let name = d.manifest;
+        match self.world.store.load(StateFile::Manifest, &mut bytes) {
+            // What stands there is not this deployment's, or is damaged: the driver finds that by itself.
+            Ok(Some(length)) if Digest::of(&bytes[..length]) == name => {
+                if let Err(fault) = VerifiedManifest::open(&self.world.trust, &bytes[..length]) {
+                    let version = self.world.trust.version;
+                    self.stop(&format!("not believed under trust root {version}: {fault}"));
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// Holds what is desired against what is so, and does the next thing that follows.
     pub(super) fn reconsider(&mut self) {
-        let Some(desired) = self.desires.current().cloned() else { return };
-        let unix_s = self.unix();
-        let under_way = self
-            .driver
-            .record()
-            .phase
-            .deployment()
-            .map(|d| d.manifest)
-            .filter(|_| !self.driver.accepts_offers());
-        let held = match desired.wanted(&self.config.device, unix_s) {
-            Wanted::Now => None,
-            Wanted::Drop => {
-                // What a person brought by hand is not the operator's to drop, unless it is the same bundle.
-                if under_way == Some(desired.manifest) {
-                    self.stop("withdrawn by the operator");
-                }
-                Some("the operator: halted".to_string())
+        if self.config.broker.is_none() || self.leaving {
+            return; // by hand alone, or not any more
+        }
+        let record = self.driver.record();
+        self.desires.expire(self.now().max(record.time_floor));
+        let busy = !self.driver.accepts_offers();
+        let under_way = record.phase.deployment().map(|d| d.manifest).filter(|_| busy);
+        let desired = match self.desires.current(record.desired_seq) {
+            Ok(desired) => desired.clone(),
+            Err(why) => {
+                // The operator may have halted or put off what is under way, before the agent was started anew.
+                self.world.gate.held = Some(why.to_string());
+                self.shared.change(|status| status.desired = None);
+                return;
             }
+        };
+        let held = match desired.wanted(&self.config.device, self.unix()) {
+            Wanted::Now => None,
+            Wanted::Drop => Some("the operator: halted".to_string()),
             Wanted::Nothing => Some("the operator: paused".to_string()),
             Wanted::Later(Some(begins)) => Some(format!("its turn in the window: {begins} (Unix seconds)")),
             Wanted::Later(None) => Some("its turn in the window: the clock is not set".to_string()),
@@ -214,16 +291,41 @@ impl Agent {
             }
         };
         let wanted = held.is_none();
+        self.show_desired(&desired, held.as_deref());
         self.world.gate.held = held;
-        if !wanted {
-            return;
+        // What a person brought by hand is not the operator's to drop, unless it is the same bundle.
+        let by_hand = self.world.gate.by_hand;
+        match (under_way, desired.action) {
+            (Some(manifest), DesiredAction::Halt) if manifest == desired.manifest || !by_hand => {
+                self.stop("withdrawn by the operator");
+            }
+            // Also where it is not this gateway's turn: nobody desires the old one any more.
+            (Some(manifest), DesiredAction::Run) if manifest != desired.manifest && !by_hand => {
+                self.stop(&format!("superseded: the operator desires {}", desired.version));
+            }
+            (None, DesiredAction::Run) if wanted && !busy => self.follow(&desired),
+            _ => {}
         }
-        match under_way {
-            Some(manifest) if manifest == desired.manifest => {}
-            Some(_) if self.world.gate.by_hand => {}
-            Some(_) => self.stop("superseded by a newer desired state"),
-            None => self.follow(&desired),
-        }
+    }
+
+    /// What `mainstay status` says of the operator's word.
+    fn show_desired(&self, desired: &DesiredState, held: Option<&str>) {
+        let runs = self.runs(&desired.manifest);
+        let why = match held {
+            _ if runs && desired.action == DesiredAction::Run => "runs",
+            Some(held) => held,
+            None if self.driver.record().has_failed(&desired.manifest) => "its trial failed here",
+            None if !self.desires.may_try(&desired.manifest) => "not taken: see the last fault, or the log",
+            None => "",
+        };
+        let colon = if why.is_empty() { "" } else { ": " };
+        let text = format!("{} (sequence {}, {}){colon}{why}", desired.version, desired.seq, desired.group);
+        self.shared.change(|status| status.desired = Some(text));
+    }
+
+    fn runs(&self, manifest: &Digest) -> bool {
+        let release = self.driver.record().release(self.driver.running());
+        release.is_some_and(|release| release.manifest == *manifest)
     }
 
     fn stop(&mut self, why: &str) {
@@ -237,19 +339,21 @@ impl Agent {
         }
     }
 
-    /// Brings the desired bundle under way, unless it runs already or has been refused.
+    /// Brings the desired bundle under way, unless it runs already, has been refused, or its trial failed here and the
+    /// operator has said nothing new since.
     fn follow(&mut self, desired: &DesiredState) {
-        let running = self.driver.record().release(self.driver.running()).map(|r| r.manifest);
-        if running == Some(desired.manifest) || !self.desires.may_try(&desired.manifest) {
+        let name = desired.manifest;
+        self.desires.news &= !self.runs(&name);
+        let failed = self.driver.record().has_failed(&name) && !self.desires.news;
+        if self.runs(&name) || failed || !self.desires.may_try(&name) {
             return;
         }
         match self.desires.manifest.take() {
-            Some((name, envelope)) if name == desired.manifest => {
-                if let Err(fault) = self.offer(&envelope, false, false) {
-                    self.refused(&desired.manifest, &desired.version, &fault);
-                }
-            }
-            _ => self.ask_for_manifest(desired.manifest),
+            Some((came, envelope)) if came == name => match self.offer(&envelope, false, false) {
+                Ok(()) => self.desires.news = false,
+                Err(fault) => self.not_taken(&name, &desired.version, &fault),
+            },
+            _ => self.ask_for_manifest(name),
         }
     }
 
@@ -291,7 +395,7 @@ impl Agent {
     /// Is there a slot for each artifact, large enough? Asked before anything is touched.
     fn fits(&self, manifest: &VerifiedManifest, target: mainstay_core::boot::Group) -> Result<(), Fault> {
         for artifact in &manifest.artifacts {
-            let room = self.world.slots.size(target, &artifact.class)?;
+            let room = self.world.slots.slots.size(target, &artifact.class)?;
             if room < artifact.size {
                 return Err(mainstay_core::fault!(
                     Refused,
@@ -304,15 +408,27 @@ impl Agent {
         Ok(())
     }
 
-    /// A bundle was refused before it was a deployment: said once, and not tried again until there is news.
-    fn refused(&mut self, manifest: &Digest, version: &str, fault: &Fault) {
+    /// A bundle was not taken. What was understood and is not allowed is said once, and not tried again until there is
+    /// news; where it is the medium or the moment that says no, it is tried again.
+    fn not_taken(&mut self, manifest: &Digest, version: &str, fault: &Fault) {
+        use FaultKind::{Corrupt, Refused, Unsupported};
+        self.desires.news = false;
+        self.shared.change(|status| status.fault = Some(format!("{version} not taken: {fault}")));
+        // An action other than rest: the driver looks at the boot state first, and may find that it stands.
+        if !matches!(fault.kind, Refused | Corrupt | Unsupported) || !self.driver.accepts_offers() {
+            log::warn!("{version} not taken, to be tried again: {fault}");
+            return self.desires.postpone(*manifest);
+        }
         log::warn!("refused {version}: {fault}");
         self.audit(Event::Rejected, &[("version", &version), ("manifest", manifest), ("why", &fault.what)]);
-        self.shared.change(|status| status.fault = Some(format!("refused {version}: {fault}")));
         self.desires.refuse(*manifest);
         let mut record = self.driver.record().clone();
         let outcome = Outcome { kind: OutcomeKind::Rejected, detail: clip(fault) };
-        record.report(Report { manifest: *manifest, version: clip(version), attempt: 0, outcome });
+        let report = Report { manifest: *manifest, version: clip(version), attempt: 0, outcome };
+        if record.unreported.contains(&report) {
+            return; // it is said already, and must not push out what is not
+        }
+        record.report(report);
         if let Err(fault) = self.driver.update(record, &mut self.world.parts()) {
             log::error!("report of a refusal: {fault}");
         }

@@ -1,9 +1,11 @@
 //! When: maintenance hours, the operator's window, approval, interlock. Never what.
 
+use super::{Shared, Urgency};
 use crate::config::Update;
 use mainstay_core::fault::clip;
 use mainstay_core::seam::{Clock, Gate, Permission};
 use mainstay_core::update::{Deployment, OutcomeKind};
+use std::sync::Arc;
 
 /// The input from the plant that says whether the machine may go down.
 pub type Interlock = Box<dyn FnMut() -> mainstay_core::seam::Result<bool> + Send>;
@@ -13,6 +15,8 @@ pub struct AgentGate {
     update: Update,
     clock: Box<dyn Clock + Send>,
     interlock: Option<Interlock>,
+    /// Knows whether there is news that has not been read.
+    shared: Arc<Shared>,
     /// A person brought the bundle: hours and the operator's word do not hold it up, the interlock does.
     pub by_hand: bool,
     /// A person has said that it may reboot now.
@@ -23,8 +27,13 @@ pub struct AgentGate {
 
 impl AgentGate {
     /// Nothing held, nothing approved.
-    pub fn new(update: Update, clock: Box<dyn Clock + Send>, interlock: Option<Interlock>) -> Self {
-        AgentGate { update, clock, interlock, by_hand: false, approved: false, held: None }
+    pub fn new(
+        update: Update,
+        clock: Box<dyn Clock + Send>,
+        interlock: Option<Interlock>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        AgentGate { update, clock, interlock, shared, by_hand: false, approved: false, held: None }
     }
 
     /// A new deployment: what was said for the one before does not count for it.
@@ -59,7 +68,7 @@ impl Gate for AgentGate {
         if let (Some(now), Some(from)) = (now, deployment.not_before)
             && now < from
         {
-            return wait(format_args!("its time: not before {from}, now is {now} (Unix seconds)"));
+            return wait(format_args!("its time: not before {from} (Unix seconds)"));
         }
         match &self.held {
             Some(why) if !self.by_hand => wait(why),
@@ -68,6 +77,10 @@ impl Gate for AgentGate {
     }
 
     fn may_reboot(&mut self, _deployment: &Deployment) -> Permission {
+        // A halt or a cancel that came while the last bytes were read back must not come too late.
+        if self.shared.has_news(Urgency::BeforeReboot) {
+            return wait("news that has just come to be read");
+        }
         if self.update.approve_reboot && !self.approved {
             return wait("approval: `mainstay approve`");
         }
@@ -102,6 +115,7 @@ fn clock_text(seconds: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::{Command, tests::shared};
     use mainstay_core::boot::Group;
     use mainstay_core::digest::Digest;
     use mainstay_core::seam::Now;
@@ -148,7 +162,9 @@ mod tests {
 
     #[test]
     fn a_download_waits_for_its_time_and_is_dropped_after_it() {
-        let at = |now| AgentGate::new(Update::default(), Box::new(At(now)), None).may_download(&deployment());
+        let at = |now| {
+            AgentGate::new(Update::default(), Box::new(At(now)), None, shared()).may_download(&deployment())
+        };
         assert!(matches!(at(Some(999)), Permission::Wait(_)));
         assert_eq!(at(Some(1_500)), Permission::Go);
         assert!(matches!(at(Some(2_001)), Permission::Stop(OutcomeKind::Expired, _)));
@@ -159,13 +175,23 @@ mod tests {
     fn a_reboot_waits_for_approval_and_for_the_interlock_even_by_hand() {
         let update = Update { approve_reboot: true, ..Update::default() };
         let closed: Interlock = Box::new(|| Ok(false));
-        let mut gate = AgentGate::new(update.clone(), Box::new(At(None)), None);
+        let mut gate = AgentGate::new(update.clone(), Box::new(At(None)), None, shared());
         gate.reset(true);
         assert!(matches!(gate.may_reboot(&deployment()), Permission::Wait(why) if why.contains("approve")));
         gate.approved = true;
         assert_eq!(gate.may_reboot(&deployment()), Permission::Go);
-        let mut gate = AgentGate::new(update, Box::new(At(None)), Some(closed));
+        let mut gate = AgentGate::new(update, Box::new(At(None)), Some(closed), shared());
         gate.approved = true;
         assert!(matches!(gate.may_reboot(&deployment()), Permission::Wait(why) if why.contains("interlock")));
+    }
+
+    #[test]
+    fn nothing_reboots_while_there_is_news_that_nobody_has_read() {
+        let shared = shared();
+        let mut gate = AgentGate::new(Update::default(), Box::new(At(None)), None, shared.clone());
+        gate.approved = true;
+        let (inbox, _commands) = std::sync::mpsc::sync_channel(1);
+        shared.bring(&inbox, Command::Stop, Some(Urgency::BeforeReboot));
+        assert!(matches!(gate.may_reboot(&deployment()), Permission::Wait(why) if why.contains("news")));
     }
 }

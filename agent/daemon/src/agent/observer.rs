@@ -1,16 +1,16 @@
 //! Turns what the driver notes into what others see: log lines with stable event ids, the status, progress messages,
 //! lines for a technician who watches, and heartbeats for the watchdog.
 
-use super::{Shared, presence};
+use super::Shared;
 use crate::audit_log::AuditLog;
 use crate::health::Heartbeat;
 use crate::status::{outcome_text, phase_name};
 use crate::transport::ControlLink;
 use mainstay_core::digest::Digest;
-use mainstay_core::report::{Availability, Progress};
+use mainstay_core::report::Progress;
 use mainstay_core::seam::{Note, Observer};
 use mainstay_core::topic::{self, Leaf};
-use mainstay_core::update::{Deployment, Phase, PhaseName};
+use mainstay_core::update::{Deployment, Outcome, OutcomeKind, Phase, PhaseName};
 use mainstay_core::wire::encode_body_into;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -33,14 +33,10 @@ pub struct AgentObserver {
     pub shared: Arc<Shared>,
     /// Where progress goes.
     pub link: Option<ControlLink>,
-    /// The topic of progress messages, and that of presence.
+    /// The topic of progress messages.
     topic: String,
-    /// See `topic`.
-    state_topic: String,
-    /// As in every presence of this start of the agent.
-    session: u64,
     /// The technician who watches this deployment.
-    pub watcher: Option<Sender<Line>>,
+    watcher: Option<Sender<Line>>,
     /// The bundle in work, for progress messages.
     manifest: Digest,
     /// When progress was told last, and at which percent.
@@ -64,21 +60,26 @@ impl AgentObserver {
         heart: Arc<Heartbeat>,
         fleet: &str,
         device: &str,
-        session: u64,
     ) -> Self {
-        let topic = |leaf| topic::device(fleet, device, leaf).to_string();
+        let topic = topic::device(fleet, device, Leaf::Progress).to_string();
         AgentObserver {
             shared,
             link: None,
-            topic: topic(Leaf::Progress),
-            state_topic: topic(Leaf::State),
-            session,
+            topic,
             watcher: None,
             manifest: Digest::default(),
             told: None,
             audit,
             heart,
         }
+    }
+
+    /// From now on this technician watches; who did before is told so.
+    pub fn watched_by(&mut self, watcher: Sender<Line>) {
+        self.tell(Line::Failed(
+            "another command has taken this update over; `mainstay status` shows it".into(),
+        ));
+        self.watcher = Some(watcher);
     }
 
     /// Says something to the technician who watches, if one does.
@@ -94,20 +95,15 @@ impl AgentObserver {
     /// A turn of the driver may last for hours and go through many phases: who asks, and the operator, is told of each.
     fn phase(&mut self, phase: PhaseName, deployment: Option<&Deployment>) {
         let entered = deployment.and_then(|deployment| under_way(phase, deployment.clone()));
-        let status = self.shared.change(|status| {
+        let told = self.shared.change(|status| {
             (status.waiting, status.progress) = (None, None);
-            let entered = entered?;
-            status.record.phase = entered;
-            Some(status.clone())
-        });
-        if let (Some(status), Some(link)) = (status, &self.link) {
-            let mut bytes = [0; 1024];
-            let message = presence(&status, Availability::Online, self.session);
-            let sent = encode_body_into(&message, &mut bytes)
-                .and_then(|body| link.publish(&self.state_topic, body, true, None));
-            if let Err(fault) = sent {
-                log::warn!("presence: {fault}");
+            if phase == PhaseName::Waiting {
+                status.fault = None; // it was another deployment's
             }
+            entered.map(|entered| status.record.phase = entered).is_some()
+        });
+        if told {
+            self.shared.tell();
         }
     }
 
@@ -134,7 +130,8 @@ impl AgentObserver {
     }
 }
 
-/// The phase of a deployment that is under way. Those that have an outcome end the turn, and are shown then.
+/// The phase of a deployment that is under way. Which outcome a rollback has is shown when the turn is over; that of a
+/// deployment that has settled, too.
 fn under_way(phase: PhaseName, deployment: Deployment) -> Option<Phase> {
     Some(match phase {
         PhaseName::Waiting => Phase::Waiting(deployment),
@@ -143,7 +140,11 @@ fn under_way(phase: PhaseName, deployment: Deployment) -> Option<Phase> {
         PhaseName::Installed => Phase::Installed(deployment),
         PhaseName::Trial => Phase::Trial(deployment),
         PhaseName::Committing => Phase::Committing(deployment),
-        PhaseName::Idle | PhaseName::RollingBack | PhaseName::Settled => return None,
+        PhaseName::RollingBack => {
+            let outcome = Outcome { kind: OutcomeKind::RolledBack, detail: heapless::String::new() };
+            Phase::RollingBack(deployment, outcome)
+        }
+        PhaseName::Idle | PhaseName::Settled => return None,
     })
 }
 
@@ -189,6 +190,9 @@ impl Observer for AgentObserver {
             }
             Note::Settled { deployment, outcome } => {
                 log::info!("settled: {} {}", deployment.version, outcome_text(outcome));
+                if outcome.kind == OutcomeKind::Committed {
+                    self.shared.change(|status| status.fault = None); // whatever it was, it has been overcome
+                }
             }
         }
     }

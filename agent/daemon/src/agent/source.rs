@@ -1,6 +1,7 @@
 //! Where the deployment's objects come from now: the file or pipe that a technician gave, else the broker, else
 //! nowhere yet. Also where an interruption reaches a download that waits.
 
+use super::{Shared, Urgency};
 use crate::file_source::FileSource;
 use crate::health::Heartbeat;
 use crate::transport::{Broker, BulkSource, BulkStatus};
@@ -8,7 +9,6 @@ use mainstay_core::digest::Digest;
 use mainstay_core::fault;
 use mainstay_core::seam::{PieceSource, Result};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The agent's one source.
 pub struct AgentSource {
@@ -18,16 +18,16 @@ pub struct AgentSource {
     broker: Option<Broker>,
     /// The bulk connection: made when it is first asked for, dropped when the download is over.
     bulk: Option<BulkSource>,
-    /// Set by whoever has news that cannot wait for the end of a download.
-    interrupt: Arc<AtomicBool>,
+    /// Knows of news that cannot wait for the end of a download.
+    shared: Arc<Shared>,
     /// The agent's: rests while a fetch may block for as long as the link is down.
     heart: Arc<Heartbeat>,
 }
 
 impl AgentSource {
     /// Nothing open yet.
-    pub fn new(broker: Option<Broker>, interrupt: Arc<AtomicBool>, heart: Arc<Heartbeat>) -> Self {
-        AgentSource { file: None, broker, bulk: None, interrupt, heart }
+    pub fn new(broker: Option<Broker>, shared: Arc<Shared>, heart: Arc<Heartbeat>) -> Self {
+        AgentSource { file: None, broker, bulk: None, shared, heart }
     }
 
     /// The download is over, one way or another: closes what it had open.
@@ -36,9 +36,11 @@ impl AgentSource {
         self.bulk = None;
     }
 
-    /// Has news come that cannot wait?
+    /// Has news come that cannot wait? What comes from the broker is taken up again where it was; what comes through a
+    /// pipe has been read and is gone, so only its end is worth ending it.
     fn interrupted(&self) -> Result<()> {
-        if self.interrupt.load(Ordering::Acquire) {
+        let work = if self.file.is_some() { Urgency::AtOnce } else { Urgency::Soon };
+        if self.shared.has_news(work) {
             return Err(fault!(Cancelled, "download: interrupted by news"));
         }
         Ok(())
@@ -68,7 +70,7 @@ impl AgentSource {
                     );
                 }
             };
-            self.bulk = Some(BulkSource::new(broker, self.interrupt.clone(), status));
+            self.bulk = Some(BulkSource::new(broker, self.shared.interrupt.clone(), status));
         }
         match &mut self.bulk {
             Some(bulk) => Ok(bulk),
@@ -83,11 +85,15 @@ impl PieceSource for AgentSource {
     }
     fn fetch(&mut self, name: &Digest, bytes: u32) -> Result<&[u8]> {
         self.interrupted()?;
-        let heart = self.heart.clone();
+        let (heart, shared, file) = (self.heart.clone(), self.shared.clone(), self.file.is_some());
         heart.rest();
         let fetched = self.current()?.fetch(name, bytes);
         heart.beat();
-        fetched
+        // Who gives a file stops giving when the agent has to look up: that says nothing of the file.
+        fetched.map_err(|fault| match file && shared.has_news(Urgency::AtOnce) {
+            true => fault!(Cancelled, "download: interrupted by news"),
+            false => fault,
+        })
     }
     fn release(&mut self, name: &Digest) {
         if let Ok(source) = self.current() {

@@ -8,7 +8,6 @@ use mainstay_core::digest::Digest;
 use mainstay_core::fault;
 use mainstay_core::fault::{Fault, FaultKind};
 use mainstay_core::update::{OutcomeKind, Phase};
-use std::io::Read;
 use std::sync::mpsc::Sender;
 
 /// What is wanted, and where the answer goes. Every request is answered by exactly one [`Line::Done`] or
@@ -24,9 +23,9 @@ pub struct Request {
 pub enum Wish {
     /// Install this bundle.
     Install {
-        /// Its bytes, front to back.
-        input: Box<dyn Read + Send>,
-        /// Even if its trial failed here before.
+        /// Opened already: whoever gives it may be slow, and the agent does not wait for that.
+        bundle: Box<FileSource>,
+        /// Even if it runs already, or its trial failed here before.
         retry: bool,
         /// Reboot into the trial without asking again.
         approve: bool,
@@ -52,13 +51,18 @@ pub enum Mark {
     Active(Group),
 }
 
+/// Why nothing can be asked of the agent in a trial.
+pub const IN_TRIAL: &str =
+    "a trial is on: its checks decide, `mainstay status` shows them, `mainstay rollback` ends it";
+
 impl Agent {
     /// Answers a technician.
     pub(super) fn on_technician(&mut self, request: Request) {
         let Request { what, reply } = request;
         let answer = match what {
-            Wish::Install { input, retry, approve } => match self.install(input, retry, approve, &reply) {
-                Ok(()) => return, // the observer answers when it has settled, or waits for a reboot
+            Wish::Install { bundle, retry, approve } => match self.install(*bundle, retry, approve, &reply) {
+                Ok(None) => return, // the observer answers when it has settled, or waits for a reboot
+                Ok(Some(said)) => Ok(said),
                 Err(fault) => Err(fault),
             },
             Wish::Mark(mark) => self.mark(mark),
@@ -73,18 +77,21 @@ impl Agent {
         self.show();
     }
 
+    /// `Some`: there was nothing to do.
     fn install(
         &mut self,
-        input: Box<dyn Read + Send>,
+        bundle: FileSource,
         retry: bool,
         approve: bool,
         reply: &Sender<Line>,
-    ) -> Result<(), Fault> {
-        let source = FileSource::open(input)?;
-        let name = Digest::of(source.manifest());
+    ) -> Result<Option<String>, Fault> {
+        let name = Digest::of(bundle.manifest());
+        let running = self.driver.running();
         match &self.driver.record().phase {
             // The same bundle again, after a cut: it goes on where the slot says that it stopped.
-            Phase::Downloading(d) if d.manifest == name => self.world.gate.by_hand = true,
+            Phase::Waiting(d) | Phase::Downloading(d) if d.manifest == name => self.world.gate.by_hand = true,
+            // All of it is there: what the operator or the hours held up, a person lets go.
+            Phase::Installed(d) if d.manifest == name => self.world.gate.by_hand = true,
             _ if !self.driver.accepts_offers() => {
                 return Err(fault!(
                     Busy,
@@ -93,16 +100,32 @@ impl Agent {
                     self.driver.action().name()
                 ));
             }
-            _ => self.offer(source.manifest(), true, retry)?,
+            _ => match self.driver.record().release(running) {
+                Some(release) if release.manifest == name && !retry => {
+                    let version = &release.version;
+                    return Ok(Some(format!(
+                        "{version} runs already, in group {running}: nothing to do; --retry writes it into group {}",
+                        running.other()
+                    )));
+                }
+                _ => self.offer(bundle.manifest(), true, retry)?,
+            },
         }
         self.world.gate.approved |= approve;
-        self.world.source.file = Some(source);
-        self.world.observer.watcher = Some(reply.clone());
-        Ok(())
+        if matches!(self.driver.record().phase, Phase::Waiting(_) | Phase::Downloading(_)) {
+            self.world.source.file = Some(bundle);
+        }
+        self.world.observer.watched_by(reply.clone());
+        if let Some(desired) = self.desires.other_than(&name) {
+            let note =
+                format!("the operator desires {desired}: this gateway goes back to it when all is over");
+            self.world.observer.tell(Line::Note(note));
+        }
+        Ok(None)
     }
 
     fn mark(&mut self, mark: Mark) -> Result<String, Fault> {
-        self.no_trial("marked by hand")?;
+        self.no_trial()?;
         let running = self.driver.running();
         let boot = &mut self.world.boot;
         let said = match mark {
@@ -141,7 +164,7 @@ impl Agent {
             self.audit(Event::RolledBackByHand, &[]);
             return Ok("the trial is over: going back".into());
         }
-        self.no_trial("rolled back")?;
+        self.no_trial()?;
         let other = self.driver.running().other();
         if self.world.boot.state()?.group(other).good == Some(false)
             || !self.world.boot.state()?.group(other).bootable()
@@ -155,8 +178,19 @@ impl Agent {
         self.world.boot.mark_good(other)?;
         log::warn!("by hand: rolled back to group {other}");
         self.audit(Event::RolledBackByHand, &[("group", &other)]);
-        self.world.parts().power.reboot("Mainstay: rolled back by a technician")?;
-        Ok(format!("group {other} is booted next: rebooting"))
+        self.leaving = true;
+        Ok(match self.leave_for_the_other_group() {
+            true => format!("group {other} is booted next: rebooting"),
+            false => {
+                format!("group {other} is booted next, but the reboot failed (see the log): reboot by hand")
+            }
+        })
+    }
+
+    /// The other group is booted next, and the machine has to go down. `false`: it could not be asked to.
+    pub(super) fn leave_for_the_other_group(&mut self) -> bool {
+        let asked = self.world.parts().power.reboot("Mainstay: rolled back by a technician");
+        asked.inspect_err(|fault| log::error!("{fault}")).is_ok()
     }
 
     fn approve(&mut self) -> Result<String, Fault> {
@@ -172,17 +206,17 @@ impl Agent {
     fn cancel(&mut self) -> Result<String, Fault> {
         if self.driver.stop(OutcomeKind::Halted, "cancelled by a technician", &mut self.world.parts())? {
             self.after_phase();
-            return Ok("cancelled".into());
+            let again = "if the operator desires it, it is taken again at the operator's next word";
+            return Ok(format!("cancelled; {again}, or when the agent starts anew"));
         }
         Err(fault!(Refused, "cancel: nothing to cancel before a trial; `mainstay rollback` ends a trial"))
     }
 
-    fn no_trial(&self, doing: &str) -> Result<(), Fault> {
+    fn no_trial(&self) -> Result<(), Fault> {
         match self.driver.record().phase {
-            Phase::Trial(_) | Phase::Committing(_) | Phase::RollingBack(..) => Err(fault!(
-                Busy,
-                "a trial is on and cannot be {doing}: its checks decide; `mainstay rollback` ends it"
-            )),
+            Phase::Trial(_) | Phase::Committing(_) | Phase::RollingBack(..) => {
+                Err(fault!(Busy, "{IN_TRIAL}"))
+            }
             Phase::Downloading(_) | Phase::Verifying(_) | Phase::Installed(_) => {
                 Err(fault!(Busy, "an update is under way; `mainstay cancel` drops it"))
             }

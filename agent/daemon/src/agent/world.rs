@@ -1,0 +1,140 @@
+//! The world as this gateway has it: every seam of the driver, made of the board, the state folder and the broker.
+
+use super::{AgentGate, AgentObserver, AgentSource, Interlock, Shared};
+use crate::health::{Feeder, HealthTrial, Heartbeat};
+use crate::inflate::Zstd;
+use crate::store::FolderStore;
+use crate::transport::Broker;
+use mainstay_board_support::{BoardPower, BoardSlots};
+use mainstay_core::boot::Group;
+use mainstay_core::bundle::VerifiedSegment;
+use mainstay_core::seam::*;
+use mainstay_core::trust::TrustRoot;
+use mainstay_core::update::*;
+use std::sync::Arc;
+
+/// The world, as this gateway has it.
+pub struct World {
+    pub(super) boot: Box<dyn BootControl + Send>,
+    pub(super) slots: Living,
+    pub(super) store: FolderStore,
+    /// When.
+    pub gate: AgentGate,
+    pub(super) trial: Resting,
+    pub(super) power: Farewell,
+    /// Who wants to know.
+    pub observer: AgentObserver,
+    /// Where objects come from.
+    pub source: AgentSource,
+    pub(super) inflate: Zstd,
+    pub(super) workspace: Box<[u8; WORKSPACE_BYTES]>,
+    pub(super) trust: TrustRoot,
+}
+
+/// What the world has that is made before the agent.
+pub struct Outside {
+    pub(super) trial: HealthTrial,
+    pub(super) feeder: Feeder,
+    pub(super) interlock: Option<Interlock>,
+    pub(super) broker: Option<Broker>,
+}
+
+impl World {
+    /// What is made before the agent.
+    pub fn outside(
+        trial: HealthTrial,
+        feeder: Feeder,
+        interlock: Option<Interlock>,
+        broker: Option<Broker>,
+    ) -> Outside {
+        Outside { trial, feeder, interlock, broker }
+    }
+
+    pub(super) fn parts(&mut self) -> Parts<'_> {
+        Parts {
+            boot: &mut *self.boot,
+            slots: &mut self.slots,
+            state: &mut self.store,
+            gate: &mut self.gate,
+            trial: &mut self.trial,
+            power: &mut self.power,
+            observer: &mut self.observer,
+            source: &mut self.source,
+            inflate: &mut self.inflate,
+            trust: &self.trust,
+            workspace: &mut self.workspace,
+        }
+    }
+
+    /// What an update that is over held is let go: connections, files, slots, and the pages that were touched.
+    pub(super) fn let_go(&mut self) {
+        self.source.close();
+        self.slots.slots.close();
+        self.workspace = workspace();
+    }
+}
+
+/// Zeroed pages that cost no memory until they are touched.
+pub(super) fn workspace() -> Box<[u8; WORKSPACE_BYTES]> {
+    match vec![0; WORKSPACE_BYTES].into_boxed_slice().try_into() {
+        Ok(workspace) => workspace,
+        Err(_) => unreachable!("a slice of WORKSPACE_BYTES is an array of WORKSPACE_BYTES"),
+    }
+}
+
+/// A trial may take a day, and has a heart of its own: the agent's rests meanwhile.
+pub(super) struct Resting {
+    pub trial: HealthTrial,
+    pub heart: Arc<Heartbeat>,
+    pub shared: Arc<Shared>,
+}
+
+impl TrialRunner for Resting {
+    fn run(&mut self, deployment: &Deployment) -> Result<Verdict> {
+        self.heart.rest();
+        self.shared.trial_is_on(true);
+        let verdict = self.trial.run(deployment);
+        self.shared.trial_is_on(false);
+        self.heart.beat();
+        verdict
+    }
+}
+
+/// Tells the broker before the machine goes down, so that nobody takes a reboot for a gateway that died.
+pub(super) struct Farewell {
+    pub power: BoardPower,
+    pub shared: Arc<Shared>,
+}
+
+impl Power for Farewell {
+    fn reboot(&mut self, why: &str) -> Result<()> {
+        self.shared.goes_down();
+        self.power.reboot(why).inspect_err(|_| self.shared.stays_up())
+    }
+}
+
+/// The slots, with a sign of life at each access: reading 16 GiB back from a slow card takes longer than a thread that
+/// does one thing is believed to be alive.
+pub(super) struct Living {
+    pub slots: BoardSlots,
+    pub heart: Arc<Heartbeat>,
+}
+
+impl SlotWriter for Living {
+    fn open(&mut self, group: Group, class: &str) -> Result<u64> {
+        self.heart.beat();
+        self.slots.open(group, class)
+    }
+    fn write(&mut self, group: Group, class: &str, segment: &VerifiedSegment<'_>) -> Result<()> {
+        self.heart.beat();
+        self.slots.write(group, class, segment)
+    }
+    fn sync(&mut self, group: Group, class: &str) -> Result<()> {
+        self.heart.beat();
+        self.slots.sync(group, class)
+    }
+    fn read_back(&mut self, group: Group, class: &str, at: u64, out: &mut [u8]) -> Result<()> {
+        self.heart.beat();
+        self.slots.read_back(group, class, at, out)
+    }
+}
