@@ -51,7 +51,9 @@ impl Words {
             bytes: 48 * MIB,
             keep: false,
         };
-        let mut parser = lexopt::Parser::from_iter(args);
+        // The alias in .cargo/config.toml ends with one `--` already; a person types another, as cargo has taught them.
+        let typed = args.into_iter().enumerate().filter(|(place, word)| !(*place == 1 && word == "--"));
+        let mut parser = lexopt::Parser::from_iter(typed.map(|(_, word)| word));
         let wrong = |why: lexopt::Error| Trouble::new(format!("{why}\n\n{HELP}"));
         while let Some(word) = parser.next().map_err(wrong)? {
             match word {
@@ -112,6 +114,7 @@ mod tests {
         assert_eq!([1, 2, 3, 5].map(|scene| some.plays(scene)), [false, true, false, true]);
         assert_eq!((some.images, some.keep), (Some([PathBuf::from("a"), PathBuf::from("b")]), true));
         assert_eq!(read("--keep --help").unwrap(), None);
+        assert_eq!(read("-- --scene 2").unwrap().unwrap().scenes, [2], "as `cargo demo -- --scene 2` comes in");
     }
 
     #[test]
