@@ -72,7 +72,9 @@ impl<'a> Copy<'a> {
     fn whole(file: StateFile, bytes: &'a [u8]) -> Option<Self> {
         let (header, rest) = bytes.split_first_chunk::<COPY_HEADER_BYTES>()?;
         let (signed, sum) = header.split_first_chunk::<24>()?;
-        let &[m0, m1, m2, m3, 1, which, 0, 0, s0, s1, s2, s3, s4, s5, s6, s7, l0, l1, l2, l3, 0, 0, 0, 0] = signed else {
+        let &[m0, m1, m2, m3, 1, which, 0, 0, s0, s1, s2, s3, s4, s5, s6, s7, l0, l1, l2, l3, 0, 0, 0, 0] =
+            signed
+        else {
             return None;
         };
         let payload = rest.get(..u32::from_le_bytes([l0, l1, l2, l3]) as usize)?;
@@ -121,9 +123,8 @@ pub fn write(file: StateFile, seq: u64, payload: &[u8], out: &mut [u8]) -> Resul
     let [s0, s1, s2, s3, s4, s5, s6, s7] = seq.to_le_bytes();
     let [l0, l1, l2, l3] = (payload.len() as u32).to_le_bytes();
     let [m0, m1, m2, m3] = MAGIC;
-    *signed = [
-        m0, m1, m2, m3, 1, number(file), 0, 0, s0, s1, s2, s3, s4, s5, s6, s7, l0, l1, l2, l3, 0, 0, 0, 0,
-    ];
+    *signed =
+        [m0, m1, m2, m3, 1, number(file), 0, 0, s0, s1, s2, s3, s4, s5, s6, s7, l0, l1, l2, l3, 0, 0, 0, 0];
     sum.copy_from_slice(&checksum(signed, payload));
     rest.get_mut(..payload.len()).ok_or_else(full)?.copy_from_slice(payload);
     Ok(())
