@@ -1,7 +1,7 @@
 //! The two programs under test, built by the cargo that started us, in the profile that is quickest to build.
 
 use crate::{Doing, Result, Trouble};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Where they are.
@@ -16,18 +16,33 @@ pub struct Programs {
 impl Programs {
     /// Builds both; cargo says on standard error how far it is.
     pub fn build() -> Result<Programs> {
-        let mut cargo = cargo();
-        cargo.args(["build", "--package", "mainstay", "--package", "mainstayctl", "--bins"]);
-        cargo.args(["--message-format", "json-render-diagnostics"]);
-        let output = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
-        let output = output.doing(|| "starting cargo, which has to be on the path")?;
-        if !output.status.success() {
-            return Err(Trouble::new(format!("cargo build of mainstay and mainstayctl: {}", output.status)));
-        }
-        let messages = String::from_utf8_lossy(&output.stdout).into_owned();
-        let built = |name: &str| executable(&messages, name).doing(|| format!("cargo built no {name}"));
-        Ok(Programs { agent: built("mainstay")?, ctl: built("mainstayctl")? })
+        let messages = build(&["mainstay", "mainstayctl"])?;
+        Ok(Programs { agent: executable(&messages, "mainstay")?, ctl: executable(&messages, "mainstayctl")? })
     }
+
+    /// With a device binary that is there already.
+    pub fn with_agent(agent: &Path) -> Result<Programs> {
+        if !agent.is_file() {
+            return Err(Trouble::new(format!("{}: expected the device binary", agent.display())));
+        }
+        let messages = build(&["mainstayctl"])?;
+        Ok(Programs { agent: agent.to_owned(), ctl: executable(&messages, "mainstayctl")? })
+    }
+}
+
+/// Builds programs; cargo's messages. The packages that are selected are those that this one depends on, and it: so
+/// all dependencies have the features that they were built with for this program, and are not built anew.
+fn build(programs: &[&str]) -> Result<String> {
+    let mut cargo = cargo();
+    cargo.args(["build", "--package", "mainstay-hil", "--package", "mainstay", "--package", "mainstayctl"]);
+    cargo.args(programs.iter().flat_map(|program| ["--bin", program]));
+    cargo.args(["--message-format", "json-render-diagnostics"]);
+    let output = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    let output = output.doing(|| "starting cargo, which has to be on the path")?;
+    if !output.status.success() {
+        return Err(Trouble::new(format!("cargo build of {}: {}", programs.join(" and "), output.status)));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// The cargo that started us, in the workspace's folder. What it told us of this package must not reach it again: build
@@ -45,13 +60,13 @@ pub fn cargo() -> Command {
 }
 
 /// The path of an executable in cargo's messages (The Cargo Book, "External tools": one JSON object a line).
-fn executable(messages: &str, name: &str) -> Option<PathBuf> {
+fn executable(messages: &str, name: &str) -> Result<PathBuf> {
     let found = messages.lines().filter_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         let ours = message["reason"] == "compiler-artifact" && message["target"]["name"] == name;
         message["executable"].as_str().filter(|_| ours).map(PathBuf::from)
     });
-    found.reduce(|_, last| last)
+    found.reduce(|_, last| last).doing(|| format!("cargo built no {name}"))
 }
 
 #[cfg(test)]
@@ -63,7 +78,7 @@ mod tests {
         let messages = r#"{"reason":"compiler-artifact","target":{"name":"mainstay"},"executable":null}
 {"reason":"compiler-artifact","target":{"name":"mainstay"},"executable":"/t/debug/mainstay"}
 {"reason":"build-finished","success":true}"#;
-        assert_eq!(executable(messages, "mainstay"), Some(PathBuf::from("/t/debug/mainstay")));
-        assert_eq!(executable(messages, "mainstayctl"), None);
+        assert_eq!(executable(messages, "mainstay").unwrap(), Path::new("/t/debug/mainstay"));
+        assert!(executable(messages, "mainstayctl").is_err());
     }
 }
