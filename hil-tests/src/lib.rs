@@ -15,6 +15,7 @@
 //! * [`bill`] what a bundle has to cost a gateway, computed without it
 //! * [`programs`] the two binaries, built
 //! * [`screen`] to watch it on
+//! * [`measure`] memory and time of the release binary
 //! * [`demo`] the six scenes of `cargo demo`
 //!
 //! Nothing here is for a device: the crate may depend on all others, and none on it.
@@ -27,6 +28,7 @@ pub mod disk;
 pub mod gateway;
 pub mod image;
 pub mod listener;
+pub mod measure;
 pub mod operator;
 pub mod pki;
 pub mod programs;

@@ -114,7 +114,11 @@ mod tests {
         assert_eq!([1, 2, 3, 5].map(|scene| some.plays(scene)), [false, true, false, true]);
         assert_eq!((some.images, some.keep), (Some([PathBuf::from("a"), PathBuf::from("b")]), true));
         assert_eq!(read("--keep --help").unwrap(), None);
-        assert_eq!(read("-- --scene 2").unwrap().unwrap().scenes, [2], "as `cargo demo -- --scene 2` comes in");
+        assert_eq!(
+            read("-- --scene 2").unwrap().unwrap().scenes,
+            [2],
+            "as `cargo demo -- --scene 2` comes in"
+        );
     }
 
     #[test]

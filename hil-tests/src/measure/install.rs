@@ -1,0 +1,242 @@
+//! How long `mainstay install` takes for a local bundle, from the command to "written and proven": slots withdrawn, written,
+//! synced, read back from the medium and compared. Beside it, in turns, on the same disk: `dd conv=fsync` of the same image
+//! and one SHA-256 pass over what was written.
+//!
+//! ```text
+//! each round   1  the slot is filled with what is in no image, synced       not timed
+//!              2  bundle, or image, is read once: both begin in the cache   not timed
+//!              3  mainstay install BUNDLE                                   timed, and its CPU
+//!              1, 2 again
+//!              3  dd if=IMAGE of=SLOT conv=fsync,notrunc bs=1M              timed, and its CPU
+//!              4  the slot's pages are dropped; SHA-256 of it               timed
+//! ```
+//! SHA-256 is the same code as the agent's, at opt-level 2. The agent does more than `dd`: it unpacks, it looks whether the
+//! target or the running group hold a segment already (both are read), and it reads the running group's
+//! slot, in which no segment is the same.
+
+use super::{Words, image, mib};
+use crate::board::{Bootloader, rootfs};
+use crate::disk::{Disk, MIB};
+use crate::gateway::{COMPATIBLE, Gateway, Plan};
+use crate::operator::{Operator, Packing};
+use crate::pki::Pki;
+use crate::programs::Programs;
+use crate::{Doing, Result, Trouble};
+use mainstay_core::boot::Group;
+use mainstay_core::digest::Hasher;
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use nix::sys::resource::{Usage, UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+const FLEET: &str = "plant";
+
+/// Wall clock and CPU of one run.
+#[derive(Clone, Copy, Debug)]
+struct Took {
+    wall: f64,
+    cpu: f64,
+}
+
+/// One round: ours, and theirs in its two parts.
+struct Round {
+    install: Took,
+    dd: Took,
+    hash: Took,
+}
+
+/// Measures, and prints the table.
+pub fn measure(words: &Words) -> Result<bool> {
+    let bytes = words.sizes.first().copied().unwrap_or(1024 * MIB);
+    let programs = Programs::with_agent(&words.agent)?;
+    let folder = words.workshop()?;
+    let at = |name: &str| folder.path().join(name);
+    let operator = Operator::new(&programs.ctl, &at("operator"), FLEET)?;
+    let (old, new) = (at("1.img"), at("2.img"));
+    image(&old, "1.0.0", bytes)?;
+    image(&new, "2.0.0", bytes)?;
+    let bundle = operator.pack(&Packing {
+        image: &new,
+        compatible: COMPATIBLE,
+        version: "2.0.0",
+        security_version: 2,
+        tries: 3,
+        deadline_s: 60,
+        level: 3,
+    })?;
+    let plan = Plan {
+        folder: at("gw-0001"),
+        agent: programs.agent,
+        name: "gw-0001".into(),
+        group: "line-1".into(),
+        bootloader: Bootloader::UBoot,
+        slot_bytes: bytes,
+        image_floor: 1,
+        watchdog_s: 30,
+        approve: true,
+        broker: None,
+    };
+    let gateway = Gateway::build(plan, &Pki::create(&at("pki"))?, &operator.trust())?;
+    gateway.board().flash(Group::A, &old)?;
+    let running = &gateway.board().files().running;
+    std::fs::write(running, "A\n").doing(|| running.display().to_string())?;
+    let wire = std::fs::metadata(&bundle.path).doing(|| bundle.path.display().to_string())?.len();
+    println!("image {:.0} MiB, bundle {:.1} MiB, in {}\n", mib(bytes), mib(wire), words.folder.display());
+
+    let disk = gateway.board().disk();
+    let mut rounds = Vec::new();
+    for number in 1..=words.rounds {
+        eprintln!("round {number} of {}", words.rounds);
+        prepare(disk, &bundle.path)?;
+        let state = &gateway.board().files().state;
+        let _ = std::fs::remove_dir_all(state); // as if nothing had been installed before
+        std::fs::create_dir_all(state).doing(|| state.display().to_string())?;
+        let install = timed(|| run(gateway.command(&["install"]).arg(&bundle.path)))?;
+        let holds = gateway.board().holds(Group::B, &new)?;
+        holds.then_some(()).doing(|| "the slot does not hold the image after the install")?;
+
+        prepare(disk, &new)?;
+        let dd = timed(|| run(&mut dd(disk, &new)?))?;
+        drop_pages(disk.path())?;
+        let hash = timed(|| hash(disk, bytes))?;
+        rounds.push(Round { install, dd, hash });
+    }
+    report(&rounds);
+    Ok(true)
+}
+
+fn report(rounds: &[Round]) {
+    println!(
+        "| round | install | its CPU | dd conv=fsync | its CPU | SHA-256 | its CPU | wall ratio | CPU ratio |"
+    );
+    println!("|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
+    let row = |name: String, Round { install, dd, hash }: &Round| {
+        let [wall, cpu] = ratios(install, dd, hash);
+        let seconds = |took: &Took| format!("{:.2} s | {:.2} s", took.wall, took.cpu);
+        println!(
+            "| {name} | {} | {} | {} | {wall:.2} | {cpu:.2} |",
+            seconds(install),
+            seconds(dd),
+            seconds(hash)
+        );
+    };
+    for (number, round) in (1..).zip(rounds) {
+        row(format!("{number}"), round);
+    }
+    let middle = |part: fn(&Round) -> Took| Took {
+        wall: median(rounds.iter().map(|round| part(round).wall).collect()),
+        cpu: median(rounds.iter().map(|round| part(round).cpu).collect()),
+    };
+    let medians = Round {
+        install: middle(|round| round.install),
+        dd: middle(|round| round.dd),
+        hash: middle(|round| round.hash),
+    };
+    row("median".into(), &medians);
+}
+
+/// An install, in units of `dd` and one SHA-256 pass.
+fn ratios(install: &Took, dd: &Took, hash: &Took) -> [f64; 2] {
+    [install.wall / (dd.wall + hash.wall), install.cpu / (dd.cpu + hash.cpu)]
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match (values.get(middle.wrapping_sub(1)), values.get(middle)) {
+        (Some(low), Some(high)) if values.len().is_multiple_of(2) => (low + high) / 2.0,
+        (_, Some(middle)) => *middle,
+        _ => f64::NAN,
+    }
+}
+
+/// The slot holds nothing of any image and is out of the cache; the source is in it.
+fn prepare(disk: &Disk, source: &Path) -> Result<()> {
+    let slot = disk.partition(rootfs(Group::B))?;
+    let (filling, mut at) = (vec![0xa5; MIB as usize], 0);
+    let file = std::fs::OpenOptions::new().write(true).open(disk.path());
+    let file = file.doing(|| disk.path().display().to_string())?;
+    while at < slot.bytes {
+        std::os::unix::fs::FileExt::write_all_at(&file, &filling, slot.start + at)
+            .doing(|| "filling the slot")?;
+        at += filling.len() as u64;
+    }
+    file.sync_all().doing(|| "filling the slot")?;
+    drop_pages(disk.path())?;
+    let mut source = File::open(source).doing(|| source.display().to_string())?;
+    std::io::copy(&mut source, &mut std::io::sink()).doing(|| "reading the source")?;
+    Ok(())
+}
+
+/// Takes a file out of the page cache: what is read then comes from the medium (or its own cache).
+fn drop_pages(path: &Path) -> Result<()> {
+    let file = File::open(path).doing(|| path.display().to_string())?;
+    file.sync_all().doing(|| path.display().to_string())?;
+    posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).doing(|| "dropping pages")
+}
+
+fn dd(disk: &Disk, image: &Path) -> Result<Command> {
+    let slot = disk.partition(rootfs(Group::B))?;
+    let mut dd = Command::new("dd");
+    dd.arg(format!("if={}", image.display())).arg(format!("of={}", disk.path().display()));
+    dd.args(["bs=1M", "conv=fsync,notrunc"]).arg(format!("seek={}", slot.start / MIB));
+    Ok(dd)
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.doing(|| command.get_program().to_string_lossy().into_owned())?;
+    match output.status.success() {
+        true => Ok(()),
+        false => {
+            let said = [output.stdout, output.stderr].concat();
+            Err(Trouble::new(format!("{command:?}: {}", String::from_utf8_lossy(&said).trim())))
+        }
+    }
+}
+
+fn hash(disk: &Disk, bytes: u64) -> Result<()> {
+    let slot = disk.partition(rootfs(Group::B))?;
+    let mut file = File::open(disk.path()).doing(|| disk.path().display().to_string())?;
+    std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(slot.start)).doing(|| "the slot")?;
+    let (mut left, mut buffer, mut hasher) = (bytes, vec![0; MIB as usize], Hasher::new());
+    while left > 0 {
+        buffer.truncate(left.min(MIB) as usize);
+        file.read_exact(&mut buffer).doing(|| "reading the slot")?;
+        hasher.update(&buffer);
+        left -= buffer.len() as u64;
+    }
+    std::hint::black_box(hasher.finish());
+    Ok(())
+}
+
+/// Wall clock, and the CPU that this process and those that it waited for have taken.
+fn timed(what: impl FnOnce() -> Result<()>) -> Result<Took> {
+    let (began, before) = (Instant::now(), cpu()?);
+    what()?;
+    Ok(Took { wall: began.elapsed().as_secs_f64(), cpu: (cpu()? - before).as_secs_f64() })
+}
+
+fn cpu() -> Result<Duration> {
+    let of = |who| getrusage(who).doing(|| "getrusage");
+    let all = |usage: Usage| usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    let micros = all(of(UsageWho::RUSAGE_SELF)?) + all(of(UsageWho::RUSAGE_CHILDREN)?);
+    Ok(Duration::from_micros(micros.try_into().unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_of_an_even_number_lies_between_the_middle_two() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert_eq!(median(vec![7.0]), 7.0);
+        assert!(median(vec![]).is_nan());
+    }
+}
