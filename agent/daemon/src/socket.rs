@@ -161,6 +161,7 @@ impl Read for Patient {
         loop {
             match self.stream.read(out) {
                 Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                Err(e) if e.kind() == ErrorKind::ConnectionReset => return Ok(0), // the command is gone
                 read => return read,
             }
             if self.taken.load(Ordering::Acquire) && self.shared.has_news(Urgency::AtOnce) {
@@ -227,7 +228,8 @@ pub fn ask(
         Err(e) => return Some(Err(failed(e))),
     };
     let asked = (|| {
-        writeln!(stream, "{request}")?;
+        // A daemon that has no time for us may have closed already: what it said is still there to be read.
+        let _ = writeln!(stream, "{request}");
         if let Some(mut bundle) = bundle.take() {
             let mut to = stream.try_clone()?;
             // Ends with the process; the daemon closes the socket when it has heard enough.
