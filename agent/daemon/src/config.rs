@@ -111,7 +111,7 @@ fn config(mut top: Table<'_>, path: &Path) -> Result<Config> {
     let board = top.need("board", "the path of the board file")?.path(base)?;
     let trust = top.need("trust", "the path of the trust root")?.path(base)?;
     let state = folder(&mut top, "state", base, "/var/lib/mainstay")?;
-    let run = folder(&mut top, "run", base, "/run/mainstay")?;
+    let run = run_folder(&mut top, base)?;
     let image_floor = top.integer("image_floor", 0..=u32::MAX.into())?.unwrap_or(0) as u32;
     let broker = top.table("broker")?.map(|table| broker(table, base, &device)).transpose()?;
     let update = match top.table("update")? {
@@ -223,6 +223,20 @@ fn folder(table: &mut Table<'_>, key: &'static str, base: &Path, default: &str) 
     Ok(table.value(key).map(|v| v.path(base)).transpose()?.unwrap_or(PathBuf::from(default)))
 }
 
+/// The path of a Unix socket has at most 107 bytes (unix(7)), and the control socket lies in this folder.
+fn run_folder(table: &mut Table<'_>, base: &Path) -> Result<PathBuf> {
+    const BYTES_MAX: usize = 107 - "/control.sock".len();
+    let Some(value) = table.value("run") else { return Ok(PathBuf::from("/run/mainstay")) };
+    let path = value.path(base)?;
+    match path.as_os_str().len() {
+        0..=BYTES_MAX => Ok(path),
+        found => Err(value.error(format!(
+            "expected a path of at most {BYTES_MAX} bytes, for a socket lies in it, found {found}: {}",
+            path.display()
+        ))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,6 +272,7 @@ key = "gw.key"
         let cases = [
             ("device = \"gw-0001\"", "device = \"gw/1\"",          "mainstay.toml:2: device: expected a name"),
             ("board = \"board.toml\"", "bored = 1",                "board: expected the path of the board file, found nothing"),
+            ("[broker]", "run = \"/a/path/that/is/far/too/long/for/the/socket/that/lies/in/it/because/somebody/meant/well/and/named/it/\"\n[broker]", "mainstay.toml:5: run: expected a path of at most 94 bytes"),
             ("[broker]", "extra = 1\n[broker]",                    "mainstay.toml:5: extra: expected one of"),
             ("mqtts://broker.plant", "http://x",                   "expected mqtts://host[:port], found \"http://x\""),
             ("mqtts://broker.plant", "mqtt://x",                   "allow_plain"),
