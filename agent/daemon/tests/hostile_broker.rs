@@ -240,6 +240,22 @@ fn a_flood_on_every_topic_that_the_gateway_hears_neither_stops_it_nor_makes_it_g
     assert!(flooded_kib < quiet_kib + 8 * 1024, "{quiet_kib} KiB grew to {flooded_kib} KiB");
 }
 
+/// It once asked at each message, and at each acknowledgement of what it said itself about going down: 80 times a second.
+#[test]
+fn a_machine_that_is_going_down_is_asked_to_once_whatever_the_broker_says_meanwhile() {
+    let Some(mut site) = Site::new() else { return };
+    let name = site.publish(&Workshop::new("2.0", 1));
+    site.desire(name, 1);
+    site.start();
+    support::eventually(PATIENCE, "asked to go down", || site.log().contains("reboot:"));
+    for seq in 2..12 {
+        site.desire(name, seq);
+    }
+    support::eventually(PATIENCE, "the last word is heard", || site.log().contains("(sequence 11)"));
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(site.log().matches("reboot:").count(), 1);
+}
+
 /// VmHWM of proc_pid_status(5).
 fn peak_kib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();

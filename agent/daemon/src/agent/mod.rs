@@ -43,7 +43,7 @@ use mainstay_core::update::*;
 use reports::{Reporting, session};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use world::{Farewell, Living, Resting, workspace};
 
 /// What comes into the agent's inbox.
@@ -210,8 +210,15 @@ impl Agent {
 
     /// Runs until it is told to stop.
     pub fn run(mut self, inbox: &Receiver<Command>) {
+        // When the machine was asked to go down. Until it does, news is read, and it is not asked again for each.
+        let mut asked: Option<Instant> = None;
         while !self.shared.is_stopping() {
-            let rest = if self.leaving { Rest::Rebooting } else { self.turn() };
+            let waited = asked.map_or(REBOOT_AGAIN, |at| at.elapsed());
+            let going_down = self.driver.action() == Action::Reboot && waited < REBOOT_AGAIN;
+            let rest = if self.leaving || going_down { Rest::Rebooting } else { self.turn() };
+            if rest == Rest::Rebooting && !going_down {
+                asked = Some(Instant::now());
+            }
             let begun = rest == Rest::Idle && self.has_work();
             let pause = match rest {
                 // News came while it turned, or something was begun after it.
