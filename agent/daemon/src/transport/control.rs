@@ -14,7 +14,10 @@
 //! * **Presence.** At each connect the birth is published first, retained, on the will's topic. The will follows 60 s
 //!   after the connection was lost, unless we are back by then.
 //! * **Subscriptions** are made at the first connect of the process (retained state is then sent again: the daemon
-//!   evaluates it anew at each start), and later whenever the broker has lost the session.
+//!   evaluates it anew at each start), and later whenever the broker has lost the session. In a session that an earlier
+//!   process left they are made, taken back and made again: rumqttd 0.20 gives retained messages only to subscriptions
+//!   that are new to it (MQTT 5 section 3.8.4 asks for more), and takes none back that were not made on this
+//!   connection. A gateway that lost its power would not hear again what is desired of it.
 //!
 //! Events tell the newest state of the link, not its history: an unread `Connected` gives way to the next one.
 
@@ -296,6 +299,8 @@ enum Queued {
 struct State {
     client: Client,
     connected: bool,
+    /// The broker's session is that of an earlier process.
+    inherited: bool,
     connection: u64,
     subscriptions: Vec<String>,
     /// Unsubscribed while the link was down.
@@ -314,6 +319,7 @@ impl State {
         State {
             client,
             connected: false,
+            inherited: false,
             connection: 0,
             subscriptions,
             dropped: Vec::new(),
@@ -372,6 +378,10 @@ impl State {
     }
 
     fn send_subscribe(&mut self, filter: &str) {
+        if self.inherited && self.client.try_subscribe(filter, QoS::AtLeastOnce).is_ok() {
+            self.subscribing.push_back(filter.into());
+            let _ = self.client.try_unsubscribe(filter); // no room: nor is there for what follows
+        }
         if self.client.try_subscribe(filter, QoS::AtLeastOnce).is_ok() {
             self.subscribing.push_back(filter.into());
         } else {
@@ -483,6 +493,7 @@ impl Handler for Session {
         let birth = (self.birth)();
         let mut state = self.shared.lock();
         let first = state.connection == 0;
+        state.inherited = session_present && (first || state.inherited);
         state.connection += 1;
         state.connected = true;
         if session_present {
