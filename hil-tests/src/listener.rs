@@ -32,7 +32,7 @@ pub struct Heard {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Said {
     /// How a gateway stands.
-    Presence(Presence),
+    Presence(Box<Presence>),
     /// How far the writing has come.
     Progress(Progress),
     /// How a deployment ended.
@@ -188,7 +188,7 @@ impl Ears {
         let bytes = &publish.payload;
         let said = match leaf {
             "desired" => Ok(Said::Desired(bytes.to_vec())),
-            "state" => decode_body("presence", bytes).map(Said::Presence),
+            "state" => decode_body("presence", bytes).map(|presence| Said::Presence(Box::new(presence))),
             "prog" => decode_body("progress", bytes).map(Said::Progress),
             "report" => decode_body("outcome", bytes).map(Said::Outcome),
             _ => return None,

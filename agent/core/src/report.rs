@@ -50,6 +50,8 @@ pub struct Presence {
     pub phase: PhaseName,
     /// The bundle that it is about.
     pub deployment: Option<(Digest, String<VERSION_BYTES_MAX>)>,
+    /// How it ended, if it has: an outcome that was reported while nobody listened is not lost.
+    pub outcome: Option<(OutcomeKind, String<DETAIL_BYTES_MAX>)>,
     /// The floor.
     pub floor: u32,
     /// The version of the trust root in force.
@@ -98,4 +100,35 @@ pub struct Outcome {
     pub running: Group,
     /// The version that runs now; empty where the agent does not know.
     pub running_version: String<VERSION_BYTES_MAX>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::clip;
+
+    #[test]
+    fn the_largest_presence_is_as_long_as_the_specification_says() {
+        let long = "x".repeat(400);
+        let group = || GroupReport { version: clip(&long), boot: Some((9, 9, 2)) };
+        let presence = Presence {
+            availability: Availability::Rebooting,
+            session: u64::MAX,
+            running: Group::B,
+            groups: [group(), group()],
+            phase: PhaseName::Settled,
+            deployment: Some((Digest([0xff; 32]), clip(&long))),
+            outcome: Some((OutcomeKind::Expired, clip(&long))),
+            floor: u32::MAX,
+            trust: u32::MAX,
+            desired_seq: u64::MAX,
+            detail: clip(&long),
+            agent: clip(&long),
+            audit: Head { seq: u64::MAX, hash: Digest([0xff; 32]) },
+        };
+        let mut bytes = [0; 1024];
+        let body = crate::wire::encode_body_into(&presence, &mut bytes).unwrap();
+        assert_eq!(body.len(), 615);
+        assert_eq!(crate::wire::decode_body::<Presence>("presence", body).unwrap(), presence);
+    }
 }

@@ -9,6 +9,7 @@ use crate::fail::Result;
 use crate::values::hex;
 use mainstay_core::report::{Availability, GroupReport, Outcome, Presence, Progress};
 use mainstay_core::topic::{Leaf, device};
+use mainstay_core::update::OutcomeKind;
 use mainstay_core::wire::{check_name, decode_body};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -162,7 +163,7 @@ impl Gateway {
         let note = match (&self.outcome, p.detail.is_empty()) {
             (_, false) => shown(&p.detail),
             (Some(outcome), true) => ended(outcome),
-            (None, true) => String::new(),
+            (None, true) => p.outcome.as_ref().map_or(String::new(), |(kind, detail)| ending(kind, detail)),
         };
         [
             shown(id),
@@ -219,9 +220,13 @@ fn version_or_unknown(group: &GroupReport) -> String {
 }
 
 fn ended(outcome: &Outcome) -> String {
-    let detail = shown(&outcome.detail);
+    format!("{} {}", shown(&outcome.version), ending(&outcome.kind, &outcome.detail))
+}
+
+fn ending(kind: &OutcomeKind, detail: &str) -> String {
+    let detail = shown(detail);
     let colon = if detail.is_empty() { "" } else { ": " };
-    format!("{} {:?}{colon}{detail}", shown(&outcome.version), outcome.kind)
+    format!("{kind:?}{colon}{detail}")
 }
 
 /// A message for programs.
@@ -246,6 +251,9 @@ pub fn as_json(id: &str, said: &Said) -> Value {
             "phase": format!("{:?}", p.phase),
             "deployment": p.deployment.as_ref().map(|(manifest, version)| {
                 json!({"manifest": hex(&manifest.0), "version": version.as_str()})
+            }),
+            "outcome": p.outcome.as_ref().map(|(kind, detail)| {
+                json!({"kind": format!("{kind:?}"), "detail": detail.as_str()})
             }),
             "floor": p.floor, "trust": p.trust, "desired_seq": p.desired_seq,
             "detail": p.detail.as_str(), "agent": p.agent.as_str(),
@@ -275,7 +283,7 @@ mod tests {
     use mainstay_core::boot::Group;
     use mainstay_core::digest::Digest;
     use mainstay_core::fault::clip;
-    use mainstay_core::update::{OutcomeKind, PhaseName};
+    use mainstay_core::update::PhaseName;
     use mainstay_core::wire::encode_body;
 
     fn presence(availability: Availability, session: u64) -> Presence {
@@ -289,6 +297,7 @@ mod tests {
             ],
             phase: PhaseName::Downloading,
             deployment: Some((Digest([7; 32]), clip("2.0.0"))),
+            outcome: None,
             floor: 4,
             trust: 1,
             desired_seq: 9,

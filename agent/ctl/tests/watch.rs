@@ -23,6 +23,7 @@ fn presence(version: &str) -> Vec<u8> {
         groups: [group("1.0.0"), group(version)],
         phase: PhaseName::Idle,
         deployment: None,
+        outcome: None,
         floor: 3,
         trust: 1,
         desired_seq: 5,

@@ -6,7 +6,7 @@ use mainstay_core::fault;
 use mainstay_core::limits::DETAIL_BYTES_MAX;
 use mainstay_core::report::{Availability, GroupReport, Outcome, Presence};
 use mainstay_core::topic::Leaf;
-use mainstay_core::update::Report;
+use mainstay_core::update::{Phase, Report};
 use std::time::{Duration, Instant};
 
 /// How the oldest outcome that the operator does not have yet is on its way.
@@ -106,6 +106,10 @@ pub fn presence(status: &Status, availability: Availability, session: u64) -> Pr
         groups: mainstay_core::boot::Group::BOTH.map(group),
         phase: status.record.phase.name(),
         deployment: status.record.phase.deployment().map(|d| (d.manifest, d.version.clone())),
+        outcome: match &status.record.phase {
+            Phase::Settled(_, outcome) => Some((outcome.kind, outcome.detail.clone())),
+            _ => None,
+        },
         floor: status.record.floor,
         trust: status.trust.1,
         desired_seq: group_seq.max(device_seq),
