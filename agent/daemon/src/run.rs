@@ -281,7 +281,9 @@ fn pass_on(
         let mut seen: Vec<(String, mainstay_core::digest::Digest)> = Vec::new();
         loop {
             let event = smol::block_on(events.next());
-            shared.link_is(&event);
+            if shared.link_is(&event) {
+                continue;
+            }
             let mut urgency = None;
             if let Event::Message { topic, payload, .. } = &event {
                 let digest = mainstay_core::digest::Digest::of(payload);

@@ -199,19 +199,21 @@ impl Shared {
         let _ = self.voice.set(Voice { link, topic, session, said: Mutex::new(None) }); // once in a process
     }
 
-    /// The way to the broker, as this event says that it is.
-    pub fn link_is(&self, event: &transport::Event) {
+    /// Notes the way to the broker, as this event says that it is. `true`: that is all, the agent need not hear of it.
+    pub fn link_is(&self, event: &transport::Event) -> bool {
         let link = match event {
             transport::Event::Connected { .. } => LinkStatus::Connected,
             transport::Event::Disconnected { cause } => LinkStatus::Down(cause.clone()),
             transport::Event::Acknowledged { ticket: FAREWELL } => {
-                return self.farewell_taken.store(true, Ordering::Release);
+                self.farewell_taken.store(true, Ordering::Release);
+                return true; // who said it waits for it, and nobody has to be woken
             }
-            _ => return,
+            _ => return false,
         };
         // Here and not in the agent: it may be in the middle of a trial whose checks ask.
         self.connected.store(link == LinkStatus::Connected, Ordering::Release);
         self.change(|status| status.link = link);
+        false
     }
 
     /// What the status LED shows.
