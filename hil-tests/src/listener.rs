@@ -36,7 +36,7 @@ pub enum Said {
     /// How far the writing has come.
     Progress(Progress),
     /// How a deployment ended.
-    Outcome(Outcome),
+    Outcome(Box<Outcome>),
     /// What a group shall run, signed: the envelope as it came.
     Desired(Vec<u8>),
     /// Something that does not read, and why.
@@ -190,7 +190,7 @@ impl Ears {
             "desired" => Ok(Said::Desired(bytes.to_vec())),
             "state" => decode_body("presence", bytes).map(|presence| Said::Presence(Box::new(presence))),
             "prog" => decode_body("progress", bytes).map(Said::Progress),
-            "report" => decode_body("outcome", bytes).map(Said::Outcome),
+            "report" => decode_body("outcome", bytes).map(|outcome| Said::Outcome(Box::new(outcome))),
             _ => return None,
         };
         let what = said.unwrap_or_else(|fault| Said::Unreadable(format!("{topic}: {fault}")));

@@ -220,7 +220,7 @@ impl Moment {
     /// How the bundle of this name fared, where that has been heard.
     pub fn outcome(&self, name: Digest) -> Option<Outcome> {
         self.heard.iter().find_map(|heard| match &heard.what {
-            Said::Outcome(outcome) if outcome.manifest == name => Some(outcome.clone()),
+            Said::Outcome(outcome) if outcome.manifest == name => Some(Outcome::clone(outcome)),
             _ => None,
         })
     }
