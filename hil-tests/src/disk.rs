@@ -10,6 +10,7 @@
 
 use crate::{Doing, Result};
 use gptman::{GPT, GPTPartitionEntry};
+use nix::fcntl::{FallocateFlags, fallocate};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -143,6 +144,16 @@ impl Disk {
         copied.doing(|| format!("flashing {} to {partition}", image.display()))
     }
 
+    /// Makes a partition all zeros, and gives the host its room back.
+    pub fn clear(&self, partition: &str) -> Result<()> {
+        let length = self.partition(partition)?.bytes;
+        let (file, at) = self.open(partition, 0, length as usize)?;
+        let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        let cleared = fallocate(&file, hole, at as i64, length as i64);
+        cleared.doing(|| format!("clearing {partition}"))?;
+        file.sync_data().doing(|| format!("clearing {partition}"))
+    }
+
     /// The file, and where on the disk `at` of the partition is, if `length` bytes from there lie within it.
     fn open(&self, name: &str, at: u64, length: usize) -> Result<(File, u64)> {
         let Partition { start, bytes, .. } = *self.partition(name)?;
@@ -187,6 +198,22 @@ mod tests {
             4,
             "both tables are still there"
         );
+    }
+
+    #[test]
+    fn a_partition_that_is_cleared_is_zero_and_its_neighbours_are_as_they_were() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::create(&folder.path().join("disk.img"), &LAYOUT).unwrap();
+        for partition in disk.partitions() {
+            disk.write(&partition.name, 0, &vec![7; partition.bytes as usize]).unwrap();
+        }
+        disk.clear("rootfs-a").unwrap();
+        for partition in disk.partitions() {
+            let mut back = vec![1; partition.bytes as usize];
+            disk.read(&partition.name, 0, &mut back).unwrap();
+            let expected = if partition.name == "rootfs-a" { 0 } else { 7 };
+            assert!(back.iter().all(|byte| *byte == expected), "{}", partition.name);
+        }
     }
 
     #[test]

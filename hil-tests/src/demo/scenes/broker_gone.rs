@@ -2,16 +2,15 @@
 //! on where it was; nothing is given up, nothing is fetched twice.
 
 use super::power_cut::in_mid_download;
-use super::{Change, PATIENCE, Update, mib};
+use super::{PATIENCE, Update, mib};
 use crate::Result;
 use crate::board::Happening;
 use crate::broker::Memory;
 use crate::demo::proof::Proof;
 use crate::demo::stage::Stage;
-use crate::image::Behaviour;
 
 pub fn play(stage: &mut Stage, proof: &mut Proof) -> Result<()> {
-    let update = Update::ready(stage, "7.0.0", Behaviour::Healthy, Change::All)?;
+    let update = Update::to_be_fetched(stage, "7.0.0")?;
     let mark = update.publish(stage)?;
     let before = in_mid_download(stage, &update, mark)?;
 

@@ -12,6 +12,7 @@ use super::proof::Proof;
 use super::stage::{Change, Stage};
 use crate::Result;
 use crate::bill::Bill;
+use crate::board::rootfs;
 use crate::image::Behaviour;
 use crate::operator::Bundle;
 use crate::screen::View;
@@ -50,6 +51,14 @@ struct Update {
 }
 
 impl Update {
+    /// Makes image and bundle, and sees to it that nearly all of it has to be fetched: there is nothing in the target that
+    /// could be kept, as on a medium that has been replaced.
+    fn to_be_fetched(stage: &mut Stage, version: &str) -> Result<Update> {
+        let target = stage.running()?.other();
+        stage.gateway.board().disk().clear(rootfs(target))?;
+        Update::ready(stage, version, Behaviour::Healthy, Change::All)
+    }
+
     /// Makes image and bundle.
     fn ready(stage: &mut Stage, version: &str, behaviour: Behaviour, change: Change) -> Result<Update> {
         Update::with_tries(stage, version, behaviour, change, TRIES_DEFAULT)

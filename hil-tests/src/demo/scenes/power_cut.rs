@@ -1,18 +1,17 @@
 //! The power goes while a bundle is being written. The gateway boots what it ran, the slot says what it holds already, and
 //! only the rest is fetched.
 
-use super::{Change, PATIENCE, Update, mib};
+use super::{PATIENCE, Update, mib};
 use crate::Result;
 use crate::board::Happening;
 use crate::demo::follow::Moment;
 use crate::demo::proof::Proof;
 use crate::demo::stage::Stage;
 use crate::gateway::Fetching;
-use crate::image::Behaviour;
 use mainstay_bootloader_glue::convention::Why;
 
 pub fn play(stage: &mut Stage, proof: &mut Proof) -> Result<()> {
-    let update = Update::ready(stage, "6.0.0", Behaviour::Healthy, Change::All)?;
+    let update = Update::to_be_fetched(stage, "6.0.0")?;
     let mark = update.publish(stage)?;
     let first = in_mid_download(stage, &update, mark)?;
 
