@@ -3,6 +3,7 @@
 //! Each command prints a Markdown table that can be pasted into a page or a review, and fails when a budget of
 //! `agent/docs/DESIGN.md` is broken. This crate depends on nothing of ours: it builds the others and measures them.
 
+mod measure;
 mod size;
 mod tools;
 
@@ -14,6 +15,12 @@ cargo xtask COMMAND
 
   size [--target TRIPLE]...   build the static device binary with the release profile, and weigh it
                               against its budget (default: x86_64 and aarch64, each where it can be built)
+  footprint [--size MIB]... [--folder DIR]
+                              measure the memory of the static device binary while it takes images over MQTT with TLS
+                              from a Mosquitto, against its budgets (default: 64 and 1024 MiB)
+  bench [--size MIB] [--rounds N] [--folder DIR]
+                              measure an install from a local file, beside dd conv=fsync and one SHA-256 pass
+                              (default: 1024 MiB, 3 rounds)
   help                        this text
 
 A command ends with 0 when everything it measured is within its budget, with 1 when something is above,
@@ -59,6 +66,8 @@ fn main() -> ExitCode {
 fn run(mut args: lexopt::Parser) -> Outcome {
     match args.next()? {
         Some(Value(command)) if command == "size" => size::run(args),
+        Some(Value(command)) if command == "footprint" => measure::run("footprint", args),
+        Some(Value(command)) if command == "bench" => measure::run("install", args),
         Some(Value(command)) if command == "help" => help(),
         Some(Short('h') | Long("help")) | None => help(),
         Some(other) => Err(other.unexpected().into()),

@@ -1,4 +1,4 @@
-//! `cargo xtask size`: the static device binary, weighed.
+//! `cargo xtask size`: the static device binary, weighed. What else is measured of it begins here, too: [`host_binary`].
 //!
 //! The budget is a promise to integrators: everything in (TLS, MQTT, zstd, signatures) and no library beside it. What is
 //! weighed is the file that goes into the image, stripped by the release profile. A target that cannot be built on this
@@ -6,6 +6,7 @@
 
 use crate::{Failure, Outcome, tools};
 use lexopt::prelude::*;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const MIB: f64 = 1024.0 * 1024.0;
@@ -63,7 +64,7 @@ pub fn run(mut args: lexopt::Parser) -> Outcome {
     let mut missing = Vec::new();
     for target in TARGETS.iter().filter(chosen) {
         let Target { triple, budget_mib, .. } = *target;
-        match build(target) {
+        match build(target).and_then(|binary| weigh(&binary)) {
             Ok(bytes) => {
                 let mib = bytes as f64 / MIB;
                 let ratio = 100.0 * mib / budget_mib;
@@ -95,8 +96,24 @@ fn gist(complaint: &str) -> String {
     error.or_else(|| lines.next()).unwrap_or_default().to_owned()
 }
 
-/// Builds the device binary for `target`; its size in bytes.
-fn build(target: &Target) -> Result<u64, String> {
+/// The static device binary for this machine's own architecture, built; and whether it is within its budget.
+pub fn host_binary() -> Result<(PathBuf, bool), String> {
+    let host = TARGETS.iter().find(|target| target.triple.starts_with(std::env::consts::ARCH));
+    let host = host.ok_or_else(|| format!("no static target for {}", std::env::consts::ARCH))?;
+    let binary = build(host)?;
+    let (bytes, budget) = (weigh(&binary)?, host.budget_mib);
+    println!("| binary | bytes | MiB | budget |\n|---|--:|--:|--:|");
+    println!("| mainstay, {} | {bytes} | {:.2} | {budget:.1} MiB |\n", host.triple, bytes as f64 / MIB);
+    Ok((binary, bytes as f64 / MIB <= budget))
+}
+
+fn weigh(binary: &Path) -> Result<u64, String> {
+    let file = std::fs::metadata(binary).map_err(|e| format!("{}: {e}", binary.display()))?;
+    Ok(file.len())
+}
+
+/// Builds the device binary for `target`; where it is.
+fn build(target: &Target) -> Result<PathBuf, String> {
     let triple = target.triple;
     let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
     let library = tools::output(rustc.args(["--print", "target-libdir", "--target", triple]))?;
@@ -127,7 +144,5 @@ fn build(target: &Target) -> Result<u64, String> {
         cargo.env(format!("CARGO_TARGET_{variable}_RUSTFLAGS"), "-C link-self-contained=yes");
     }
     tools::output(&mut cargo)?;
-    let binary = tools::target_dir().join(triple).join("release/mainstay");
-    let file = std::fs::metadata(&binary).map_err(|e| format!("{}: {e}", binary.display()))?;
-    Ok(file.len())
+    Ok(tools::target_dir().join(triple).join("release/mainstay"))
 }

@@ -17,10 +17,17 @@ pub fn target_dir() -> PathBuf {
     }
 }
 
-/// The cargo that started us.
+/// The cargo that started us, without what it told us of this package: build scripts that look at those variables (ring's
+/// does) would run anew each time.
 pub fn cargo() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(workspace()).stdin(Stdio::null());
+    let ours = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| ours.iter().any(|ours| name.starts_with(ours))) {
+            cargo.env_remove(name);
+        }
+    }
     cargo
 }
 
