@@ -7,6 +7,7 @@ use crate::health::Heartbeat;
 use crate::status::{outcome_text, phase_name};
 use crate::transport::ControlLink;
 use mainstay_core::digest::Digest;
+use mainstay_core::fault::FaultKind;
 use mainstay_core::report::Progress;
 use mainstay_core::seam::{Note, Observer};
 use mainstay_core::topic::{self, Leaf};
@@ -151,6 +152,12 @@ fn under_way(phase: PhaseName, deployment: Deployment) -> Option<Phase> {
 impl Observer for AgentObserver {
     fn note(&mut self, note: Note<'_>) {
         self.heart.beat();
+        // Somebody wanted to be heard: nothing has failed, and an auditor need not read of it.
+        if let Note::Fault { doing, fault } = &note
+            && fault.kind == FaultKind::Cancelled
+        {
+            return log::debug!("{doing}: {fault}");
+        }
         self.audit.note(&note);
         match note {
             Note::Phase { phase, deployment } => {
