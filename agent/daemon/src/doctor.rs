@@ -97,7 +97,7 @@ fn with_config(config: &Config, daemon_runs: bool, report: &mut Report) {
     match Board::load(&config.board) {
         Ok(board) => {
             report.good("board file", format_args!("{} ({})", config.board.display(), board.compatible));
-            with_board(&board, report);
+            with_board(&board, daemon_runs, report);
         }
         Err(error) => {
             report.wrong("board file", error, "mend that line; PORTING.md goes through it key by key")
@@ -199,7 +199,7 @@ fn clock(record: &Record, report: &mut Report) {
     }
 }
 
-fn with_board(board: &Board, report: &mut Report) {
+fn with_board(board: &Board, daemon_runs: bool, report: &mut Report) {
     let running = match board.running_group() {
         Ok(group) => {
             report.good("running group", group);
@@ -217,6 +217,38 @@ fn with_board(board: &Board, report: &mut Report) {
     slots(board, running, report);
     environment(board, running, report);
     watchdog(board, report);
+    gpio(board, daemon_runs, report);
+}
+
+/// A line is held by one process at a time, so these can be tried only while the agent does not run.
+fn gpio(board: &Board, daemon_runs: bool, report: &mut Report) {
+    let lines = [
+        ("status LED", board.gpio.status_led.is_some()),
+        ("interlock", board.gpio.interlock.is_some()),
+        ("recovery button", board.gpio.recovery_button.is_some()),
+    ];
+    for (what, _) in lines.into_iter().filter(|(_, configured)| *configured) {
+        if daemon_runs {
+            report.add(Finding::NotRun, what, "the agent runs and holds its line", "");
+            continue;
+        }
+        let found = match what {
+            "status LED" => board.status_led().map(|_| "there"),
+            "interlock" => board.interlock().and_then(|line| match line {
+                Some(mut line) => {
+                    line.may_reboot().map(|may| if may { "may go down" } else { "may not go down" })
+                }
+                None => Ok("none"),
+            }),
+            _ => board.recovery_button().map(|_| "there"),
+        };
+        let advice =
+            "compare chip and line with gpioinfo: an interlock that cannot be read holds every reboot";
+        match found {
+            Ok(found) => report.good(what, found),
+            Err(fault) => report.wrong(what, fault, advice),
+        }
+    }
 }
 
 fn slots(board: &Board, running: Option<Group>, report: &mut Report) {

@@ -171,3 +171,30 @@ fn a_daemon_whose_state_cannot_be_written_says_so_and_goes_on_when_it_can() {
     assert!(said.ok, "{said:?}");
     assert!(machine.goes_down());
 }
+
+#[test]
+fn a_trust_root_damaged_in_both_copies_is_named_with_its_remedy_and_no_older_one_is_taken() {
+    let machine = Machine::new("");
+    assert!(machine.gateway.run(&["mark", "good"]).ok); // makes the state folder
+    for copy in ["state/trust.0", "state/trust.1"] {
+        machine.gateway.put(copy, b"not a copy");
+    }
+    let daemon = machine.gateway.command(&["run"]).output().unwrap();
+    assert_eq!(daemon.status.code(), Some(1));
+    let said: Said = daemon.into();
+    assert!(said.text.contains("trust.0") && said.text.contains("remove both copies"), "{said:?}");
+}
+
+#[test]
+fn doctor_names_the_lines_of_a_board_that_are_not_there() {
+    let machine = Machine::new("");
+    let board = String::from_utf8(machine.gateway.get("board.toml")).unwrap();
+    let line = "[gpio.interlock]\nchip = \"/dev/no-such-gpiochip\"\nline = 4\n";
+    machine.gateway.put("board.toml", format!("{board}{line}").as_bytes());
+    let said = machine.gateway.run(&["doctor"]);
+    assert!(!said.ok && said.text.contains("WRONG interlock"), "{said:?}");
+    // It stops no install, and every reboot.
+    let said = machine.install(&Workshop::new("2.0", 1), &["--reboot"]);
+    assert!(said.ok && said.text.contains("it waits for the interlock"), "{said:?}");
+    assert!(!machine.goes_down());
+}

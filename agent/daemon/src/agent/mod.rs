@@ -101,7 +101,11 @@ pub fn load_trust(config: &Config, state: &mut dyn StateStore) -> Result<TrustRo
     let anchor =
         TrustRoot::anchor(&bytes).map_err(|f| f.within(format_args!("trust root {}", path.display())))?;
     let mut stored = vec![0; ENVELOPE_BYTES_MAX];
-    let Some(length) = state.load(StateFile::Trust, &mut stored)? else { return Ok(anchor) };
+    // An older root is not taken instead by itself: it may believe keys that have been revoked since.
+    let repair = "if the medium is to blame, remove both copies: the image's root counts then, and walks on from there";
+    let loaded = state.load(StateFile::Trust, &mut stored);
+    let loaded = loaded.map_err(|f| f.within(format_args!("trust root in the state folder ({repair})")))?;
+    let Some(length) = loaded else { return Ok(anchor) };
     let stored = TrustRoot::anchor(stored.get(..length).unwrap_or_default())
         .map_err(|f| f.within(format_args!("trust root in the state folder")))?;
     // An image that brings a newer root than the gateway has rotated to is right: it was approved as a whole.
