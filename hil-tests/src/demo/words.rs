@@ -115,6 +115,11 @@ mod tests {
         assert_eq!((some.images, some.keep), (Some([PathBuf::from("a"), PathBuf::from("b")]), true));
         assert_eq!(read("--keep --help").unwrap(), None);
         assert_eq!(
+            read("-- --scene 2").unwrap(),
+            read("--scene 2").unwrap(),
+            "with the dashes that cargo wants elsewhere"
+        );
+        assert_eq!(
             read("-- --scene 2").unwrap().unwrap().scenes,
             [2],
             "as `cargo demo -- --scene 2` comes in"
