@@ -60,6 +60,7 @@ pub fn play(words: &Words) -> Result<bool> {
     let holds = proof.holds();
     let verdict = if holds { "all of it held" } else { "NOT ALL OF IT HELD" };
     stage.screen.say(&format!("\n{verdict}, {:.0} s", began.elapsed().as_secs_f64()));
-    stage.strike(!holds);
+    let explains = !holds && !stage.interrupted();
+    stage.strike(explains);
     Ok(holds)
 }

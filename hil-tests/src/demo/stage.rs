@@ -255,11 +255,11 @@ impl Stage {
         self.interrupted.load(Ordering::Relaxed)
     }
 
-    /// Takes it all down; what may explain a failure stays.
-    pub fn strike(self, failed: bool) {
+    /// Takes it all down; what `explains` a failure stays, where somebody may look at it.
+    pub fn strike(self, explains: bool) {
         let Stage { mut screen, words, gateway, folder, .. } = self;
         drop(gateway);
-        if words.keep || (failed && std::env::var_os("CI").is_none()) {
+        if words.keep || (explains && std::env::var_os("CI").is_none()) {
             let path = folder.keep();
             screen.say(&format!("kept: {}", path.display()));
         }
