@@ -239,7 +239,7 @@ fn a_rollback_by_hand_reboots_into_the_other_group_and_stays_there() {
     assert!(said.ok && said.text.contains("group A is booted next: rebooting"), "{said:?}");
     machine.until_it_goes_down();
     assert_eq!(machine.boot(), Group::A);
-    machine.until(&["\"running\":\"A\"", "\"kind\":\"fell-back\""]);
+    machine.until(&["\"running\":\"A\"", "\"kind\":\"rolled-back\""]);
 }
 
 #[test]

@@ -308,7 +308,7 @@ fn a_rollback_by_hand_is_not_undone_by_what_the_operator_desires() {
     assert!(site.machine.gateway.boot_state().a.bootable());
     site.desire(name, 3);
     assert_eq!(site.machine.boot(), Group::A);
-    site.machine.until(&["\"running\":\"A\"", "\"kind\":\"fell-back\""]);
+    site.machine.until(&["\"running\":\"A\"", "\"kind\":\"rolled-back\""]);
 }
 
 /// Version `version` of the root; `release` is the one key that may sign releases.

@@ -177,6 +177,12 @@ impl Driver {
         Ok(self.record.phase.name() != before)
     }
 
+    /// A person goes back from what was committed, and the bootloader has been told to boot the other group. A power
+    /// cut between the two makes this a late fallback in the record, as it would be without this.
+    pub fn left_by_hand(&mut self, why: &str, parts: &mut Parts<'_>) -> Result<()> {
+        self.feed(Event::RollBack(clip(why)), parts)
+    }
+
     /// Ends the trial: a person wants to go back. `false`: there is no trial.
     pub fn roll_back(&mut self, why: &str, parts: &mut Parts<'_>) -> Result<bool> {
         let before = self.record.phase.name();

@@ -160,7 +160,8 @@ impl Agent {
     }
 
     fn go_back(&mut self) -> Result<String, Fault> {
-        if self.driver.roll_back("a technician said so", &mut self.world.parts())? {
+        let trial = matches!(self.driver.record().phase, Phase::Trial(_));
+        if trial && self.driver.roll_back(BY_HAND, &mut self.world.parts())? {
             self.audit(Event::RolledBackByHand, &[]);
             return Ok("the trial is over: going back".into());
         }
@@ -176,6 +177,7 @@ impl Agent {
         }
         self.not_under_the_floor(other)?;
         self.world.boot.mark_good(other)?;
+        self.driver.left_by_hand(BY_HAND, &mut self.world.parts())?;
         log::warn!("by hand: rolled back to group {other}");
         self.audit(Event::RolledBackByHand, &[("group", &other)]);
         self.leaving = true;
@@ -239,3 +241,6 @@ impl Agent {
         }
     }
 }
+
+/// What stands in the outcome.
+const BY_HAND: &str = "a technician said so";

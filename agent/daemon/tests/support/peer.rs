@@ -90,7 +90,7 @@ impl Peer {
 
     /// The next message within ten seconds: topic, payload, retained.
     pub fn next(&self) -> (String, Vec<u8>, bool) {
-        let publish = self.inbox.recv_timeout(Duration::from_secs(10)).expect("a message");
+        let publish = self.inbox.recv_timeout(Duration::from_secs(60)).expect("a message");
         (String::from_utf8_lossy(&publish.topic).into_owned(), publish.payload.to_vec(), publish.retain)
     }
 
