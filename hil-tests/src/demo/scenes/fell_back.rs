@@ -33,8 +33,10 @@ fn falls_back(stage: &mut Stage, proof: &mut Proof, update: &Update, tries: u8) 
     let mut counted: Vec<u8> = Vec::new();
     let outcome = stage.follow(mark, "the way back", PATIENCE, |moment| {
         let group = moment.boot.as_ref().map(|boot| *boot.group(target)).filter(|group| group.priority > 0);
-        if let Some(group) = group.filter(|group| counted.last() != Some(&group.tries_left)) {
-            counted.push(group.tries_left);
+        // Before it is armed the group has none: it is empty, or good, or withdrawn.
+        let left = group.map(|group| group.tries_left).filter(|left| *left > 0 || !counted.is_empty());
+        if let Some(left) = left.filter(|left| counted.last() != Some(left)) {
+            counted.push(left);
         }
         moment.outcome(update.bundle.name)
     })?;
