@@ -56,11 +56,9 @@ impl Tunnel {
         let listener = std::os::unix::net::UnixListener::bind(&path).within(|| "TLS tunnel")?;
         let last_words = Arc::new(Mutex::new(None));
         let words = last_words.clone();
-        let carry = move || {
-            if let Err(e) = smol::block_on(carry(listener, stream)) {
-                *words.lock().unwrap_or_else(PoisonError::into_inner) = Some(explain(&e));
-            }
-        };
+        let say =
+            move |e: &io::Error| *words.lock().unwrap_or_else(PoisonError::into_inner) = Some(explain(e));
+        let carry = move || smol::block_on(carry(listener, stream, say));
         thread::Builder::new().name("tls".into()).spawn(carry).within(|| "TLS tunnel")?;
         Ok(Tunnel { path, last_words, _folder: folder })
     }
@@ -128,10 +126,18 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
 }
 
 /// Both ways, until either side ends. When the client ends, TLS is closed properly, so that the broker knows that
-/// nothing was cut off; when sending fails, what the broker has said last is read for the reason.
-async fn carry(listener: std::os::unix::net::UnixListener, stream: TlsStream<TcpStream>) -> io::Result<()> {
-    let listener = UnixListener::from(smol::Async::new(listener)?);
-    let (client, _) = listener.accept().await?;
+/// nothing was cut off; when sending fails, what the broker has said last is read for the reason. That reason is
+/// said *before* the client's socket is closed: the client asks for it as soon as it sees that.
+async fn carry(
+    listener: std::os::unix::net::UnixListener,
+    stream: TlsStream<TcpStream>,
+    say: impl Fn(&io::Error),
+) {
+    let accepted = async { UnixListener::from(smol::Async::new(listener)?).accept().await };
+    let (client, _) = match accepted.await {
+        Ok(accepted) => accepted,
+        Err(e) => return say(&e),
+    };
     let (from_broker, mut to_broker) = smol::io::split(stream);
     let mut down = pin!(copy(from_broker, client.clone()).boxed());
     let up = pin!(async {
@@ -140,7 +146,7 @@ async fn carry(listener: std::os::unix::net::UnixListener, stream: TlsStream<Tcp
         sent
     });
     let first = or(async { (true, down.as_mut().await) }, async { (false, up.await) }).await;
-    match first {
+    let ended = match first {
         (true, ended) => ended,
         (false, Ok(())) => Ok(()),
         (false, Err(broken)) => {
@@ -150,7 +156,11 @@ async fn carry(listener: std::os::unix::net::UnixListener, stream: TlsStream<Tcp
             });
             words.await.and(Err(broken))
         }
+    };
+    if let Err(e) = &ended {
+        say(e);
     }
+    // `client` lives to here.
 }
 
 async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
