@@ -35,11 +35,16 @@ use std::time::{Duration, Instant};
 
 const FLEET: &str = "plant";
 
-/// Wall clock and CPU of one run.
+/// Wall clock and CPU of one run, and what it made the device do: a pass that was answered from the page cache, or a copy that
+/// was not written out, shows there.
 #[derive(Clone, Copy, Debug)]
 struct Took {
     wall: f64,
     cpu: f64,
+    /// Bytes.
+    read: f64,
+    /// Bytes.
+    written: f64,
 }
 
 /// One round: ours, and theirs in its two parts.
@@ -110,33 +115,31 @@ pub fn measure(words: &Words) -> Result<bool> {
 }
 
 fn report(rounds: &[Round]) {
-    println!(
-        "| round | install | its CPU | dd conv=fsync | its CPU | SHA-256 | its CPU | wall ratio | CPU ratio |"
-    );
-    println!("|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
-    let row = |name: String, Round { install, dd, hash }: &Round| {
-        let [wall, cpu] = ratios(install, dd, hash);
-        let seconds = |took: &Took| format!("{:.2} s | {:.2} s", took.wall, took.cpu);
-        println!(
-            "| {name} | {} | {} | {} | {wall:.2} | {cpu:.2} |",
-            seconds(install),
-            seconds(dd),
-            seconds(hash)
-        );
+    println!("| round | what | wall | CPU | device read | device written |");
+    println!("|--:|---|--:|--:|--:|--:|");
+    let row = |name: &str, what: &str, Took { wall, cpu, read, written }: &Took| {
+        let [read, written] = [read, written].map(|bytes| bytes / MIB as f64);
+        println!("| {name} | {what} | {wall:.2} s | {cpu:.2} s | {read:.0} MiB | {written:.0} MiB |");
+    };
+    let rows = |name: &str, round: &Round| {
+        row(name, "install", &round.install);
+        row(name, "dd conv=fsync", &round.dd);
+        row(name, "SHA-256", &round.hash);
     };
     for (number, round) in (1..).zip(rounds) {
-        row(format!("{number}"), round);
+        rows(&format!("{number}"), round);
     }
-    let middle = |part: fn(&Round) -> Took| Took {
-        wall: median(rounds.iter().map(|round| part(round).wall).collect()),
-        cpu: median(rounds.iter().map(|round| part(round).cpu).collect()),
-    };
-    let medians = Round {
-        install: middle(|round| round.install),
-        dd: middle(|round| round.dd),
-        hash: middle(|round| round.hash),
-    };
-    row("median".into(), &medians);
+    let all: Vec<[f64; 2]> =
+        rounds.iter().map(|round| ratios(&round.install, &round.dd, &round.hash)).collect();
+    println!(
+        "\n| install, in units of dd + SHA-256 | median of the rounds | lowest | highest |\n|---|--:|--:|--:|"
+    );
+    for (index, what) in ["wall clock", "CPU"].into_iter().enumerate() {
+        let each: Vec<f64> = all.iter().filter_map(|ratios| ratios.get(index).copied()).collect();
+        let (low, high) =
+            (each.iter().copied().fold(f64::NAN, f64::min), each.iter().copied().fold(f64::NAN, f64::max));
+        println!("| {what} | {:.2} | {low:.2} | {high:.2} |", median(each));
+    }
 }
 
 /// An install, in units of `dd` and one SHA-256 pass.
@@ -214,11 +217,13 @@ fn hash(disk: &Disk, bytes: u64) -> Result<()> {
     Ok(())
 }
 
-/// Wall clock, and the CPU that this process and those that it waited for have taken.
+/// Of this process and of those that it waited for.
 fn timed(what: impl FnOnce() -> Result<()>) -> Result<Took> {
-    let (began, before) = (Instant::now(), cpu()?);
+    let (began, cpu_before, [read_before, written_before]) = (Instant::now(), cpu()?, device()?);
     what()?;
-    Ok(Took { wall: began.elapsed().as_secs_f64(), cpu: (cpu()? - before).as_secs_f64() })
+    let (wall, [read, written]) = (began.elapsed().as_secs_f64(), device()?);
+    let cpu = (cpu()? - cpu_before).as_secs_f64();
+    Ok(Took { wall, cpu, read: (read - read_before) as f64, written: (written - written_before) as f64 })
 }
 
 fn cpu() -> Result<Duration> {
@@ -226,6 +231,17 @@ fn cpu() -> Result<Duration> {
     let all = |usage: Usage| usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
     let micros = all(of(UsageWho::RUSAGE_SELF)?) + all(of(UsageWho::RUSAGE_CHILDREN)?);
     Ok(Duration::from_micros(micros.try_into().unwrap_or(0)))
+}
+
+/// Bytes that were really fetched from, and sent to, the storage layer (proc_pid_io(5)); children count once they have been
+/// waited for. What is written is counted when a page becomes dirty, so it says nothing of when it reached the device.
+fn device() -> Result<[u64; 2]> {
+    let text = std::fs::read_to_string("/proc/self/io").doing(|| "/proc/self/io")?;
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|line| line.trim().parse().ok()).doing(|| format!("/proc/self/io: expected {name}"))
+    };
+    Ok([field("read_bytes:")?, field("write_bytes:")?])
 }
 
 #[cfg(test)]
