@@ -6,6 +6,7 @@
 //!
 //! * [`pki`] certificates, for one bench
 //! * [`broker`] an embedded broker or a real Mosquitto, behind a front door that counts, slows down and shuts
+//! * [`bench`] what the scenarios of the laboratory are played on
 //! * [`board`] power, bootloader, watchdog and reset around a real `mainstay run`
 //! * [`disk`] a disk image with a partition table
 //! * [`image`] root images whose behaviour the board can read
@@ -20,6 +21,7 @@
 //!
 //! Nothing here is for a device: the crate may depend on all others, and none on it.
 
+pub mod bench;
 pub mod bill;
 pub mod board;
 pub mod broker;
