@@ -88,8 +88,10 @@ pub enum Need {
     Link,
     /// The bootloader's own console can be typed into.
     BootConsole,
-    /// A second build of the agent can be put into an image.
+    /// A second build of the agent can be put into an image ([`Bench::other_agent`]).
     OtherAgent,
+    /// What is in a slot can be destroyed behind the machine's back ([`Bench::ruin`]).
+    Ruin,
 }
 
 /// How long things take on a bench, measured; scenarios give up after several times as much.
@@ -101,6 +103,9 @@ pub struct Pace {
     pub watchdog: Duration,
     /// From publishing to the reboot into the trial.
     pub install: Duration,
+    /// How long the bootloader waits after [`What::NothingBootable`] before it gives a group another chance by itself. Known,
+    /// not measured.
+    pub pause: Duration,
 }
 
 impl Pace {
@@ -148,6 +153,9 @@ pub enum What {
     Line(String),
 }
 
+/// What the version of [`Bench::other_agent`] ends in: it is built with `MAINSTAY_BUILD` set to this.
+pub const OTHER_BUILD: &str = "+other";
+
 /// A machine, and hands for it. Its power goes when it is dropped.
 pub trait Bench {
     /// As it is called in `cargo hil --list`: `virtual`, `qemu/x86-bios` …
@@ -185,7 +193,14 @@ pub trait Bench {
     /// the groups of the order their tries again.
     fn repair(&mut self) -> Result<()>;
 
-    /// What the bootloader's variables mean.
+    /// With the power off: fills the beginning of a group's slot with noise, as a dying medium does, so that neither bootloader
+    /// nor kernel can read it.
+    fn ruin(&mut self, group: Group) -> Result<()>;
+
+    /// Another build of the device binary for this machine, whose version ends in [`OTHER_BUILD`].
+    fn other_agent(&mut self) -> Result<PathBuf>;
+
+    /// What the bootloader's variables mean. With the power off, too.
     fn environment(&mut self) -> Result<BootState>;
 
     /// The version of the image in a group's slot, as far as it can be read: whole or not.
