@@ -48,7 +48,7 @@ impl AuditLog {
             log::error!("audit log: {fault}");
             None
         });
-        let agent = env!("CARGO_PKG_VERSION");
+        let agent = crate::VERSION;
         log.record(Event::Started, &[("device", &device), ("running", running), ("agent", &agent)]);
         if let Some(fault) = broken {
             log::error!("audit log: {fault}");

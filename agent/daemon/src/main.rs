@@ -148,7 +148,7 @@ fn words() -> Result<(PathBuf, Wanted), lexopt::Error> {
 fn command(path: &Path, wanted: Wanted) -> Result<ExitCode, Fault> {
     match wanted {
         Wanted::Help => say(HELP.trim_end()),
-        Wanted::Version => say(concat!("mainstay ", env!("CARGO_PKG_VERSION"))),
+        Wanted::Version => say(format_args!("mainstay {}", mainstay::VERSION)),
         Wanted::Guard(words) => return Ok(guard::main(words.into_iter())),
         Wanted::Run { verbose } => {
             logger::start(verbose);

@@ -114,7 +114,7 @@ pub fn presence(status: &Status, availability: Availability, session: u64) -> Pr
         trust: status.trust.1,
         desired_seq: group_seq.max(device_seq),
         detail: fault::clip::<DETAIL_BYTES_MAX>(detail),
-        agent: fault::clip(env!("CARGO_PKG_VERSION")),
+        agent: fault::clip(crate::VERSION),
         audit: status.audit,
     }
 }
