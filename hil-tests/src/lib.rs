@@ -35,6 +35,5 @@ pub mod operator;
 pub mod pki;
 pub mod programs;
 pub mod screen;
-mod trouble;
 
-pub use trouble::{Doing, Result, Trouble};
+pub use mainstay_lab::{Doing, Result, Trouble};

@@ -3,7 +3,8 @@
 //! ```text
 //! daemon ──► board-support ──► bootloader-glue ──► core ◄── sim
 //!    └────────────────────────────────────────────► ▲
-//! ctl ──────────────────────────────────────────────┘        hil-tests ──► all of them; nothing points back
+//! ctl ──────────────────────────────────────────────┤        hil-tests ──► all of them; nothing points back
+//! hil-tests/lab ──► bootloader-glue, core ──────────┘
 //! ```
 //!
 //! Method: ask `cargo metadata` for each member's normal and build dependencies on other members, and compare them with
@@ -14,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 /// Who may depend on whom. A row may allow an arrow that is not there (yet).
-const LAYERS: [(&str, &[&str]); 8] = [
+const LAYERS: [(&str, &[&str]); 9] = [
     ("mainstay-core", &[]),
     ("mainstay-bootloader-glue", &["mainstay-core"]),
     ("mainstay-board-support", &["mainstay-bootloader-glue", "mainstay-core"]),
@@ -22,6 +23,7 @@ const LAYERS: [(&str, &[&str]); 8] = [
     ("mainstay", &["mainstay-board-support", "mainstay-bootloader-glue", "mainstay-core"]),
     ("mainstayctl", &["mainstay-core"]),
     ("xtask", &[]),
+    ("mainstay-lab", &["mainstay-bootloader-glue", "mainstay-core"]),
     (
         "mainstay-hil",
         &[
@@ -31,6 +33,7 @@ const LAYERS: [(&str, &[&str]); 8] = [
             "mainstay-sim",
             "mainstay",
             "mainstayctl",
+            "mainstay-lab",
         ],
     ),
 ];

@@ -1,4 +1,4 @@
-//! What went wrong on the bench, in words: a person reads it, nothing decides by it.
+//! What went wrong on the bench or on a machine, in words: a person reads it, nothing decides by it.
 
 use std::fmt::{self, Display};
 

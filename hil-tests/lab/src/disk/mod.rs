@@ -1,0 +1,1 @@
+//! Disk images, made and read back without root.

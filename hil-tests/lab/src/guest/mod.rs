@@ -1,0 +1,1 @@
+//! Small root file systems around the static device binary.
