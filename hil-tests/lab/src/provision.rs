@@ -1,1 +1,0 @@
-//! Finds or installs what the laboratory needs: QEMU, kernels, bootloaders.
