@@ -61,7 +61,7 @@ impl<S: EnvStore> EnvBootControl<S> {
         self.locked(|this| {
             let copies = this.read()?;
             let env = this.format.parse(&copies)?;
-            if this.convention.names().iter().any(|name| env.vars().get(name).is_some()) {
+            if !this.convention.is_fresh(env.vars()) {
                 return Ok(false);
             }
             let vars = env.vars().with(&this.convention.fresh());

@@ -69,7 +69,7 @@ fn whole(bytes: Vec<u8>) -> Write {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::convention::{Mainstay, RaucGrub, RaucUboot};
+    use crate::convention::{Bootcount, Mainstay, RaucGrub, RaucUboot};
     use crate::uboot::Scheme;
     use Group::*;
     use Why::*;
@@ -117,6 +117,33 @@ mod tests {
         for (values, dead, boots, writes, after) in cases {
             for format in [PAIR, Format::UbootSingle { bytes: 1024 }, Format::Grub] {
                 let found = run(format, &Mainstay, values, dead);
+                let after = after.map(str::to_owned).to_vec();
+                assert_eq!(found, (*boots, *writes, after), "{format:?} {values:?} dead: {dead:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn u_boot_counts_a_trial_before_bootcmd_and_goes_back_once_the_limit_is_exceeded() {
+        #[rustfmt::skip]
+        let cases: &[Case] = &[
+            // group other    trial count limit   dead       boots                    writes  after
+            (["A", "good",    "0", "0", "3"],     &[],       Some((A, Good)),         0,      ["A", "good",  "0", "0", "3"]),
+            (["A", "good",    "0", "9", "3"],     &[],       Some((A, Good)),         0,      ["A", "good",  "0", "9", "3"]),
+            (["B", "tried",   "1", "0", "3"],     &[],       Some((B, Trial)),        2,      ["B", "tried", "1", "1", "3"]),
+            (["B", "tried",   "1", "2", "3"],     &[],       Some((B, Trial)),        2,      ["B", "tried", "1", "3", "3"]),
+            (["B", "tried",   "1", "3", "3"],     &[],       Some((A, Good)),         2,      ["A", "tried", "0", "0", "3"]),
+            (["B", "tried",   "1", "4", "3"],     &[],       Some((A, Good)),         2,      ["A", "tried", "0", "0", "3"]),
+            (["B", "tried",   "1", "0", "3"],     &[B],      Some((A, Good)),         3,      ["A", "tried", "0", "0", "3"]),
+            (["A", "good",    "0", "0", "3"],     &[A],      Some((B, Good)),         0,      ["A", "good",  "0", "0", "3"]),
+            (["A", "tried",   "0", "0", "3"],     &[A],      Some((B, LastResort)),   0,      ["A", "tried", "0", "0", "3"]),
+            (["A", "none",    "0", "0", "3"],     &[A],      None,                    0,      ["A", "none",  "0", "0", "3"]),
+            (["B", "tried",   "1", "0", "3"],     &[A, B],   None,                    3,      ["A", "tried", "0", "0", "3"]),
+            (["C", "tried",   "1", "0", "3"],     &[],       Some((A, Good)),         2,      ["A", "none",  "0", "0", "3"]),
+        ];
+        for (values, dead, boots, writes, after) in cases {
+            for format in [PAIR, Format::UbootSingle { bytes: 1024 }] {
+                let found = run(format, &Bootcount, values, dead);
                 let after = after.map(str::to_owned).to_vec();
                 assert_eq!(found, (*boots, *writes, after), "{format:?} {values:?} dead: {dead:?}");
             }

@@ -7,7 +7,7 @@
 //! second cut, in that very write, may complete the write that the first cut had left (sectors out of order). What
 //! then stands there is a change that the agent had decided itself, only earlier. Our own writes wipe, and never do.
 
-use mainstay_bootloader_glue::convention::{Mainstay, Op, RaucGrub, RaucUboot};
+use mainstay_bootloader_glue::convention::{Bootcount, Mainstay, Op, RaucGrub, RaucUboot};
 use mainstay_bootloader_glue::uboot::{self, Scheme};
 use mainstay_bootloader_glue::{Convention, Format, Vars, Write, model};
 use mainstay_core::boot::Group;
@@ -66,7 +66,7 @@ fn writes(format: &Format, convention: &dyn Convention, copies: &[Vec<u8>], even
                 let vars = env.vars().with(&changes);
                 if &vars == env.vars() { Vec::new() } else { env.writes(&vars, convention.names()).unwrap() }
             }
-            Err(_) => Vec::new(), // an order that RAUC's convention does not leave without a group
+            Err(_) => Vec::new(), // what RAUC's convention and bootcount cannot say
         },
     }
 }
@@ -134,6 +134,7 @@ proptest! {
             let format = Format::UbootRedundant { bytes: 2048, scheme };
             play(format, &Mainstay, &OTHERS, &events);
             play(format, &RaucUboot::default(), &OTHERS, &events);
+            play(format, &Bootcount, &OTHERS, &events);
         }
     }
 

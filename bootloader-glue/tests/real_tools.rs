@@ -4,7 +4,7 @@
 //! The boolean flags scheme is not among the cases: the tools choose it by the type of an MTD device, and with plain
 //! files they are always incremental. Its table stands in src/uboot/pair.rs, after U-Boot's source.
 
-use mainstay_bootloader_glue::convention::{Mainstay, Op};
+use mainstay_bootloader_glue::convention::{Bootcount, Mainstay, Op};
 use mainstay_bootloader_glue::store::{Lock, Place, Places};
 use mainstay_bootloader_glue::uboot::{self, Scheme};
 use mainstay_bootloader_glue::{Convention, EnvBootControl, Format, Vars, grub};
@@ -76,10 +76,14 @@ impl Files {
     }
 
     fn control(&self, format: Format) -> EnvBootControl<Places> {
+        self.control_by(format, Box::new(Mainstay))
+    }
+
+    fn control_by(&self, format: Format, convention: Box<dyn Convention + Send>) -> EnvBootControl<Places> {
         let place = |n: usize| Place::new(self.env(), (n * BYTES) as i64, format.copy_bytes());
         let places = (0..format.copies()).map(place).collect();
         let lock = Lock::new(self.dir.path().join("lock"));
-        EnvBootControl::new(Places::new(&format, places, lock).unwrap(), format, Box::new(Mainstay))
+        EnvBootControl::new(Places::new(&format, places, lock).unwrap(), format, convention)
     }
 }
 
@@ -256,4 +260,34 @@ fn grub_replaces_a_value_of_the_same_width_where_it_stands() {
     let ours = vars.with(&Mainstay.change(&vars, Op::ArmTrial(Group::B, 3)).unwrap());
     assert_eq!(theirs, grub::encode(&ours, Mainstay.names()).unwrap());
     assert_eq!(theirs[512..], block[512..], "the second sector is untouched");
+}
+
+/// A board that had bootcount before: its own altbootcmd swaps and clears (here fw_setenv does), and its people look
+/// at upgrade_available.
+#[test]
+fn an_altbootcmd_that_only_swaps_and_clears_is_read_as_a_fallback() {
+    if !installed(&["fw_printenv", "fw_setenv"]) {
+        return;
+    }
+    let vars: Vars =
+        [("bootcmd", "run theirs"), ("upgrade_available", "0"), ("bootlimit", "5")].into_iter().collect();
+    let files = Files::new(&PAIR.blank(&vars, &[]).unwrap());
+    let mut control = files.control_by(PAIR, Box::new(Bootcount));
+    assert_eq!(control.initialise(), Ok(true));
+    control.arm_trial(Group::B, 2).unwrap();
+    for (name, value) in
+        [("upgrade_available", "1"), ("bootcount", "0"), ("bootlimit", "2"), ("mainstay_group", "B")]
+    {
+        assert_eq!(files.printed(name).as_deref(), Some(value), "{name}");
+    }
+    for (name, value) in
+        [("bootcount", "3"), ("mainstay_group", "A"), ("upgrade_available", "0"), ("bootcount", "0")]
+    {
+        files.set(name, value);
+    }
+    let state = control.state().unwrap();
+    assert_eq!((state.select(), state.b.priority, state.b.tries_left), (Some(Group::A), 1, 0));
+    control.mark_bad(Group::B).unwrap();
+    assert_eq!(files.printed("mainstay_other").as_deref(), Some("none"));
+    assert_eq!(files.printed("bootcmd").as_deref(), Some("run theirs"));
 }

@@ -5,6 +5,7 @@
 //! | `mainstay`   | `BOOT_ORDER` | `BOOT_x_LEFT` 0..9      | `BOOT_x_GOOD`   | not counted         | 1..9      |
 //! | `rauc`, U-Boot | `BOOT_ORDER` | `BOOT_x_LEFT` 0..9    | not said        | counted             | 1..9      |
 //! | `rauc`, GRUB | `ORDER`      | `x_OK`=1 and `x_TRY`=0  | not said        | counted             | 1         |
+//! | `bootcount`, U-Boot | `mainstay_group` | `bootlimit` - `bootcount` | `mainstay_other` | not counted  | 1..9      |
 //!
 //! How the group states of [`BootState`] are written:
 //!
@@ -15,14 +16,18 @@
 //! | tried and fell back | in order, GOOD=0 LEFT=0    | in order, LEFT=0      | OK=1 TRY=1          |
 //! | withdrawn, or bad   | not in order, GOOD=0 LEFT=0| not in order, LEFT=0  | OK=0 TRY=0          |
 //!
+//! `bootcount` writes them for the pair of groups and not for each: the table stands in its file.
+//!
 //! A convention also knows what the boot script that belongs to it does ([`Convention::script`]): that is what
-//! [`model`](crate::model) runs. SWUpdate's, Mender's and plain bootcount are further implementations of the trait.
+//! [`model`](crate::model) runs.
 
+mod bootcount;
 mod mainstay;
 mod order;
 mod rauc_grub;
 mod rauc_uboot;
 
+pub use bootcount::Bootcount;
 pub use mainstay::Mainstay;
 pub use rauc_grub::RaucGrub;
 pub use rauc_uboot::RaucUboot;
@@ -52,6 +57,10 @@ pub trait Convention {
     fn name(&self) -> &'static str;
     /// Its variables, all of them. In a GRUB block they stand first.
     fn names(&self) -> &'static [&'static str];
+    /// Is nothing of it set yet? Then [`fresh`](Convention::fresh) may be.
+    fn is_fresh(&self, vars: &Vars) -> bool {
+        self.names().iter().all(|name| vars.get(name).is_none())
+    }
     /// The variables of a board on which A is good and B was never written.
     fn fresh(&self) -> Vec<Change>;
     /// The most tries it can count. A trial that is armed with more gets these.
@@ -102,7 +111,13 @@ pub fn by_name(name: &str, format: &Format) -> Result<Box<dyn Convention + Send>
         ("mainstay", _) => Ok(Box::new(Mainstay)),
         ("rauc", Format::Grub) => Ok(Box::new(RaucGrub)),
         ("rauc", _) => Ok(Box::new(RaucUboot::default())),
-        (other, _) => Err(fault!(Unsupported, "boot convention: expected mainstay or rauc, found {other}")),
+        ("bootcount", Format::Grub) => {
+            Err(fault!(Unsupported, "boot convention bootcount: expected U-Boot, which counts, found GRUB"))
+        }
+        ("bootcount", _) => Ok(Box::new(Bootcount)),
+        (other, _) => {
+            Err(fault!(Unsupported, "boot convention: expected mainstay, rauc or bootcount, found {other}"))
+        }
     }
 }
 
