@@ -40,6 +40,7 @@ impl Convention {
         match self {
             Convention::Mainstay => "mainstay",
             Convention::Rauc => "rauc",
+            Convention::Bootcount => "bootcount",
         }
     }
 }

@@ -26,6 +26,7 @@ fn the_environment_is_read_and_changed_where_the_board_says_and_nowhere_else() {
         ("bootloader = \"uboot\"\nenvironment = [{ path = \"disk.img\", offset = 4096, size = 4096 }]", vec![4096]),
         ("bootloader = \"uboot\"\nenvironment = [{ path = \"disk.img\", offset = 4096, size = 4096 }, { path = \"disk.img\", offset = -4096, size = 4096 }]", vec![4096, DISK - 4096]),
         ("bootloader = \"uboot\"\nflags = \"boolean\"\nconvention = \"rauc\"\nenvironment = [{ path = \"disk.img\", size = 4096 }, { path = \"disk.img\", offset = 4096, size = 4096 }]", vec![0, 4096]),
+        ("bootloader = \"uboot\"\nconvention = \"bootcount\"\nenvironment = [{ path = \"disk.img\", offset = 4096, size = 4096 }, { path = \"disk.img\", offset = 8192, size = 4096 }]", vec![4096, 8192]),
     ];
     // `flags` belongs to two copies and is asked for after them; the order in the file does not matter.
     for (boot, begins) in cases {

@@ -142,6 +142,8 @@ pub enum Convention {
     Mainstay,
     /// RAUC's, so that its boot scripts stay as they are.
     Rauc,
+    /// U-Boot's own bootcount and altbootcmd. U-Boot only.
+    Bootcount,
 }
 
 /// How the running group is known.

@@ -50,11 +50,12 @@ fn compatible(top: &mut Table<'_>) -> Result<Text<COMPATIBLE_BYTES_MAX>> {
 
 fn boot(mut table: Table<'_>, base: &Path) -> Result<Boot> {
     let kind = one_of(&table.need("bootloader", "\"uboot\" or \"grub\"")?, &["uboot", "grub"])?;
-    let convention = match table.value("convention") {
-        Some(value) => one_of(&value, &["mainstay", "rauc"])?,
-        None => 0,
+    let convention = match (table.value("convention"), kind) {
+        (Some(value), 0) => one_of(&value, &["mainstay", "rauc", "bootcount"])?,
+        (Some(value), _) => one_of(&value, &["mainstay", "rauc"])?, // GRUB counts nothing by itself
+        (None, _) => 0,
     };
-    let convention = [Convention::Mainstay, Convention::Rauc][convention];
+    let convention = [Convention::Mainstay, Convention::Rauc, Convention::Bootcount][convention];
     let bootloader = if kind == 0 { uboot(&mut table, base)? } else { grub(&mut table, base)? };
     let lock_file = match (table.value("lock_file"), kind) {
         (Some(value), _) => value.path(base)?,
