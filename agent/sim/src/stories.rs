@@ -10,11 +10,12 @@ use mainstay_core::policy::LateFallback;
 use mainstay_core::update::OutcomeKind::{self, *};
 
 /// A bootloader and its convention, by name.
-pub const BOARDS: [(&str, Board); 4] = [
+pub const BOARDS: [(&str, Board); 5] = [
     ("U-Boot, mainstay", Board { format: UBOOT, convention: "mainstay" }),
     ("GRUB, mainstay", Board { format: Format::Grub, convention: "mainstay" }),
     ("U-Boot, rauc", Board { format: UBOOT, convention: "rauc" }),
     ("GRUB, rauc", Board { format: Format::Grub, convention: "rauc" }),
+    ("U-Boot, bootcount", Board { format: UBOOT, convention: "bootcount" }),
 ];
 
 const UBOOT: Format = Format::UbootRedundant { bytes: 1024, scheme: Scheme::Incremental };

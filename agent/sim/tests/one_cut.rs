@@ -61,3 +61,13 @@ fn one_cut_on_raucs_uboot_with_one_try() {
 fn one_cut_on_raucs_grub() {
     sweep(BOARDS[3].1, 1);
 }
+
+#[test]
+fn one_cut_on_uboots_own_bootcount_with_three_tries() {
+    sweep(BOARDS[4].1, 3);
+}
+
+#[test]
+fn one_cut_on_uboots_own_bootcount_with_one_try() {
+    sweep(BOARDS[4].1, 1);
+}

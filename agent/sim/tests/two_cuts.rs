@@ -42,3 +42,8 @@ fn two_cuts_of_a_good_update_on_raucs_uboot() {
 fn two_cuts_of_an_unhealthy_image_on_raucs_grub() {
     sweep(BOARDS[3].1, 1, "an unhealthy image");
 }
+
+#[test]
+fn two_cuts_of_a_good_update_on_uboots_own_bootcount() {
+    sweep(BOARDS[4].1, 3, "a good update over an older release");
+}
