@@ -20,11 +20,11 @@ pub fn tool(name: impl AsRef<OsStr>) -> Command {
 /// Runs it to its end; what it printed. A failure says what it said.
 pub fn output(command: &mut Command) -> Result<Vec<u8>> {
     let output = command.output().doing(|| described(command))?;
-    judged(command, output)
+    judged(command, output).map(|output| output.stdout)
 }
 
-/// The same, with something to read.
-pub fn output_of_input(command: &mut Command, input: &[u8]) -> Result<Vec<u8>> {
+/// The same, with something to read; what it printed, also on standard error.
+pub fn output_of_input(command: &mut Command, input: &[u8]) -> Result<Output> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().doing(|| described(command))?;
     let mut pipe = child.stdin.take().doing(|| described(command))?;
@@ -38,9 +38,9 @@ pub fn output_of_input(command: &mut Command, input: &[u8]) -> Result<Vec<u8>> {
     Ok(output)
 }
 
-fn judged(command: &Command, output: Output) -> Result<Vec<u8>> {
+fn judged(command: &Command, output: Output) -> Result<Output> {
     if output.status.success() {
-        return Ok(output.stdout);
+        return Ok(output);
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(Trouble::new(format!("{}: {}: {}", described(command), output.status, said.trim())))

@@ -1,1 +1,65 @@
-//! The emulated boards.
+//! The emulated boards: which machine, which bootloader, where its environment stands, and what a guest has to know of it.
+
+pub mod grub;
+pub mod x86;
+
+use crate::Result;
+use crate::disk::Tree;
+use crate::guest::{Images, Nature};
+use crate::machine::{Log, Machine, Setup};
+use mainstay_bootloader_glue::Vars;
+use mainstay_core::boot::{BootState, Group};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A board: what is flashed in its factory, how QEMU is started, and how its bootloader is read and repaired.
+pub trait Board {
+    /// As people call it: `x86-bios`.
+    fn name(&self) -> &'static str;
+
+    /// What bundles have to be made for.
+    fn compatible(&self) -> &'static str;
+
+    /// Makes images for its slots.
+    fn images(&self) -> &Images;
+
+    /// Why images of this nature cannot be had; `None`: they can.
+    fn lacks(&self, nature: Nature) -> Option<String> {
+        let _ = nature;
+        None
+    }
+
+    /// How long things take.
+    fn pace(&self) -> Pace;
+
+    /// Makes the machine's disks what they are when it leaves the factory: `image` in A, which is good; nothing in B; and
+    /// these files on the data partition.
+    fn factory(&mut self, image: &Path, data: &Tree) -> Result<()>;
+
+    /// How QEMU is started with these disks.
+    fn setup(&self) -> Setup;
+
+    /// The bootloader's variables, as the disk's file holds them now.
+    fn variables(&self) -> Result<Vars>;
+
+    /// What they mean.
+    fn environment(&self) -> Result<BootState>;
+
+    /// Where a group's root file system stands: a file of the host, and the offset in it in bytes.
+    fn slot(&self, group: Group) -> Result<(PathBuf, u64)>;
+
+    /// After the bootloader has said that nothing is left to boot: does at its console what its page tells people to do to
+    /// give the groups of the order their tries again.
+    fn repair(&self, machine: &mut Machine, log: &Log) -> Result<()>;
+}
+
+/// How long things take on a board, measured: seconds of CPU, of which its wall time is a multiple on a busy computer.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// From power or reset to the agent being connected.
+    pub boot: Duration,
+    /// The longest time until the watchdog bites what hangs, in the bootloader's hands or in the agent's.
+    pub watchdog: Duration,
+    /// From publishing an image to the reboot into its trial.
+    pub install: Duration,
+}

@@ -1,0 +1,293 @@
+//! The x86_64 gateway: GRUB 2 with our script, one disk that boots under SeaBIOS and under OVMF, QEMU's i6300ESB.
+//!
+//! ```text
+//!   1  bios       1 MiB   GRUB's core.img, for a BIOS
+//!   2  esp       16 MiB   FAT16: EFI/BOOT/BOOTX64.EFI; grub/: mainstay-grub.cfg as grub.cfg, mainstay-board.cfg, grubenv
+//!   3  rootfs-a           ext4, read-only
+//!   4  rootfs-b
+//!   5  data      16 MiB   ext4 with a journal: configuration and state of the agent
+//!   6  boot       8 MiB   only where the environment is to stand on ext4: grub/ is here then, and not on the ESP
+//! ```
+
+use super::grub::{self, Platform};
+use super::{Board, Pace};
+use crate::disk::ext4::{self, Use};
+use crate::disk::{Disk, Kind, MIB, Node, Plan, Tree, copy_sparse, fat};
+use crate::guest::{BoardFiles, Images, Ingredients, SLOT_BYTES};
+use crate::machine::{Log, Machine, NETDEV, Setup};
+use crate::{Doing, Result, Trouble};
+use mainstay_bootloader_glue::convention::{Convention, Mainstay};
+use mainstay_bootloader_glue::{Format, Vars};
+use mainstay_core::boot::{BootState, Group};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What the machine runs before GRUB.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Firmware {
+    /// SeaBIOS, which QEMU brings.
+    Bios,
+    /// OVMF: its code, and what its variables begin as.
+    Uefi {
+        /// `OVMF_CODE_4M.fd`.
+        code: PathBuf,
+        /// `OVMF_VARS_4M.fd`.
+        vars: PathBuf,
+    },
+}
+
+/// Which file system GRUB's environment block stands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EnvironmentOn {
+    /// The ESP.
+    Fat,
+    /// A partition of its own.
+    Ext4,
+}
+
+/// What the board is made of.
+#[derive(Clone, Debug)]
+pub struct X86Parts {
+    /// `qemu-system-x86_64`.
+    pub qemu: PathBuf,
+    /// Kernel, modules, busybox and agent.
+    pub guest: Ingredients,
+    /// `…/grub/i386-pc`, with `boot.img`.
+    pub grub_pc: PathBuf,
+    /// `…/grub/x86_64-efi`.
+    pub grub_efi: PathBuf,
+    /// What runs before GRUB.
+    pub firmware: Firmware,
+    /// Where GRUB's environment stands.
+    pub environment: EnvironmentOn,
+}
+
+/// The board, and the folder with its disks.
+pub struct X86 {
+    parts: X86Parts,
+    folder: PathBuf,
+    images: Images,
+    /// What each factory begins with: all but the slots and the data.
+    blank: Disk,
+    disk: Disk,
+}
+
+/// GRUB's script for our convention, unchanged.
+const SCRIPT: &str = include_str!("../../../../bootloader-glue/scripts/mainstay-grub.cfg");
+const BOARD_SCRIPT: &str = include_str!("../../boards/x86-grub-board.cfg");
+const BOARD_TOML: &str = include_str!("../../boards/x86-board.toml");
+const ESP_BYTES: u64 = 16 * MIB;
+const DATA_BYTES: u64 = 16 * MIB;
+const BOOT_BYTES: u64 = 8 * MIB;
+/// What GRUB searches for its files by; no other file system on the disk is called so.
+const LABEL: &str = "MAINSTAY";
+/// The watchdog that GRUB arms has to leave the kernel and user space the time until the driver is loaded: 8 s of CPU were
+/// measured, 37 s of wall time on a computer with a load of 12, and this is 60 s. In ticks of 1 ms, for each of its two stages.
+const STAGE_TICKS: u32 = 30_000;
+/// GRUB's environment block begins with it.
+const ENVIRONMENT_MAGIC: &[u8] = b"# GRUB Environment Block\n";
+const ENVIRONMENT_BYTES: usize = 1024;
+
+impl X86 {
+    /// Makes images' base and an empty disk in `folder`, which it creates.
+    pub fn create(parts: X86Parts, folder: &Path) -> Result<X86> {
+        std::fs::create_dir_all(folder).doing(|| folder.display().to_string())?;
+        let files = board_files(parts.environment);
+        let images = Images::create(&folder.join("images"), &parts.guest, &files, SLOT_BYTES)?;
+        let blank = blank(&parts, folder)?;
+        let disk = blank.copy_to(&folder.join("disk.img"))?;
+        Ok(X86 { parts, folder: folder.to_owned(), images, blank, disk })
+    }
+
+    /// Its disk.
+    pub fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    /// Where GRUB's environment block stands: the partition, and the offset in it in bytes.
+    pub fn environment_at(&self) -> Result<(&'static str, u64)> {
+        let partition = match self.parts.environment {
+            EnvironmentOn::Fat => "esp",
+            EnvironmentOn::Ext4 => "boot",
+        };
+        let at = self.disk.find(partition, ENVIRONMENT_MAGIC)?;
+        Ok((partition, at.doing(|| format!("{partition}: no GRUB environment block"))?))
+    }
+
+    /// QEMU's arguments but for the disk, which has to be a block device or drive called `disk0`: for who puts something in
+    /// between, as `blklogwrites`.
+    pub fn arguments_without_disk(&self) -> Vec<String> {
+        // Memory: Linux comes up in 128 MiB under a BIOS; OVMF needs 256, or GRUB finds no room for the kernel.
+        let memory = if self.parts.firmware == Firmware::Bios { "128" } else { "256" };
+        let netdev = format!("user,id={NETDEV}");
+        let nic = format!("virtio-net-pci,netdev={NETDEV},romfile=");
+        let mut arguments = vec![
+            "-M",
+            "q35",
+            "-cpu",
+            CPU,
+            "-m",
+            memory,
+            "-device",
+            "virtio-rng-pci",
+            "-device",
+            "i6300esb",
+            "-netdev",
+            &netdev,
+            "-device",
+            &nic,
+            "-device",
+            "virtio-blk-pci,drive=disk0,bootindex=1",
+        ]
+        .into_iter()
+        .map(str::to_owned)
+        .collect::<Vec<_>>();
+        if let Firmware::Uefi { code, .. } = &self.parts.firmware {
+            let pflash =
+                |path: &Path, more: &str| format!("if=pflash,format=raw,file={}{more}", path.display());
+            arguments.extend(["-drive".to_owned(), pflash(code, ",readonly=on")]);
+            arguments.extend(["-drive".to_owned(), pflash(&self.uefi_variables(), "")]);
+        }
+        arguments
+    }
+
+    fn uefi_variables(&self) -> PathBuf {
+        self.folder.join("uefi-variables.fd")
+    }
+}
+
+/// All of the instruction set that TCG knows: with SHA-NI a hash costs a fifth.
+const CPU: &str = "max";
+
+impl Board for X86 {
+    fn name(&self) -> &'static str {
+        match (&self.parts.firmware, self.parts.environment) {
+            (Firmware::Bios, EnvironmentOn::Fat) => "x86-bios",
+            (Firmware::Bios, EnvironmentOn::Ext4) => "x86-bios-ext4",
+            (Firmware::Uefi { .. }, EnvironmentOn::Fat) => "x86-uefi",
+            (Firmware::Uefi { .. }, EnvironmentOn::Ext4) => "x86-uefi-ext4",
+        }
+    }
+
+    fn compatible(&self) -> &'static str {
+        "lab-x86-gateway"
+    }
+
+    fn images(&self) -> &Images {
+        &self.images
+    }
+
+    fn pace(&self) -> Pace {
+        let boot = if self.parts.firmware == Firmware::Bios { 10 } else { 14 };
+        Pace {
+            boot: Duration::from_secs(boot),
+            watchdog: Duration::from_millis(2 * u64::from(STAGE_TICKS)),
+            install: Duration::from_secs(20),
+        }
+    }
+
+    fn factory(&mut self, image: &Path, data: &Tree) -> Result<()> {
+        copy_sparse(self.blank.path(), self.disk.path())?;
+        self.disk.flash("rootfs-a", image)?;
+        let file = self.folder.join("data.ext4");
+        ext4::make(&file, DATA_BYTES, "data", Use::Data, data)?;
+        self.disk.flash("data", &file)?;
+        if let Firmware::Uefi { vars, .. } = &self.parts.firmware {
+            std::fs::copy(vars, self.uefi_variables()).doing(|| vars.display().to_string())?;
+        }
+        Ok(())
+    }
+
+    fn setup(&self) -> Setup {
+        let mut arguments = self.arguments_without_disk();
+        let drive = format!("if=none,id=disk0,format=raw,file={}", self.disk.path().display());
+        arguments.extend(["-drive".to_owned(), drive]);
+        Setup { program: self.parts.qemu.clone(), arguments, snapshot: None }
+    }
+
+    fn variables(&self) -> Result<Vars> {
+        let (partition, at) = self.environment_at()?;
+        let mut block = vec![0; ENVIRONMENT_BYTES];
+        self.disk.read(partition, at, &mut block)?;
+        Ok(Format::Grub.parse(&[block]).doing(|| "GRUB's environment block")?.vars().clone())
+    }
+
+    fn environment(&self) -> Result<BootState> {
+        Mainstay.state(&self.variables()?).doing(|| "the boot variables")
+    }
+
+    fn slot(&self, group: Group) -> Result<(PathBuf, u64)> {
+        let name = if group == Group::A { "rootfs-a" } else { "rootfs-b" };
+        Ok((self.disk.path().to_owned(), self.disk.partition(name)?.start))
+    }
+
+    fn repair(&self, machine: &mut Machine, log: &Log) -> Result<()> {
+        let _ = (machine, log);
+        Err(Trouble::new("not written yet"))
+    }
+}
+
+/// What the guest has to know of the board.
+fn board_files(environment: EnvironmentOn) -> BoardFiles {
+    let (partition, kind, folder) = match environment {
+        EnvironmentOn::Fat => ("esp", "vfat", "/boot/efi"),
+        EnvironmentOn::Ext4 => ("boot", "ext4", "/boot/grub-files"),
+    };
+    let mut extra = Tree::new();
+    extra.folder(folder);
+    BoardFiles {
+        initrd_modules: vec!["virtio_blk", "virtio_net", "virtio_rng", "vfat", "nls_cp437", "nls_ascii"],
+        watchdog_module: Some("i6300esb"),
+        lab_board: format!(
+            "console=ttyS0\nboot_mount='{partition} {kind} {folder}'\nwatchdog_module=i6300esb\n"
+        ),
+        board_toml: BOARD_TOML.replace("/boot/efi", folder),
+        extra,
+        kernel_in_boot: true,
+    }
+}
+
+/// A disk with GRUB, a fresh environment, and nothing in slots and data.
+fn blank(parts: &X86Parts, folder: &Path) -> Result<Disk> {
+    let core = grub::image(Platform::Bios, &parts.grub_pc, LABEL)?;
+    let efi = grub::image(Platform::Uefi, &parts.grub_efi, LABEL)?;
+    let board = BOARD_SCRIPT.replace("@STAGE@", &STAGE_TICKS.to_string());
+    let board = board.replace("@TOTAL_S@", &(2 * STAGE_TICKS / 1000).to_string());
+    let environment = Format::Grub.blank(&Vars::default(), &[]).doing(|| "a GRUB environment block")?;
+    let environment = environment.first().doing(|| "a GRUB environment block")?;
+    let grub: [(&str, &[u8]); 3] = [
+        ("/grub/grub.cfg", SCRIPT.as_bytes()),
+        ("/grub/mainstay-board.cfg", board.as_bytes()),
+        ("/grub/grubenv", environment),
+    ];
+    let (esp, boot) = (folder.join("esp.fat"), folder.join("boot.ext4"));
+    let loader: (&str, &[u8]) = ("/EFI/BOOT/BOOTX64.EFI", &efi);
+    let linux = |name, bytes, content| Plan { name, kind: Kind::Linux, bytes, content };
+    let mut plans = vec![
+        Plan { name: "bios", kind: Kind::BiosBoot, bytes: MIB, content: None },
+        Plan { name: "esp", kind: Kind::Esp, bytes: ESP_BYTES, content: Some(&esp) },
+        linux("rootfs-a", SLOT_BYTES, None),
+        linux("rootfs-b", SLOT_BYTES, None),
+        linux("data", DATA_BYTES, None),
+    ];
+    match parts.environment {
+        EnvironmentOn::Fat => {
+            let files: Vec<(&str, &[u8])> = grub.into_iter().chain([loader]).collect();
+            fat::make(&esp, ESP_BYTES, LABEL, &files)?;
+        }
+        EnvironmentOn::Ext4 => {
+            fat::make(&esp, ESP_BYTES, "ESP", &[loader])?;
+            let mut tree = Tree::new();
+            for (path, content) in grub {
+                tree.add(path, Node::Bytes(content.to_vec(), 0o644));
+            }
+            ext4::make(&boot, BOOT_BYTES, LABEL, Use::Data, &tree)?;
+            plans.push(linux("boot", BOOT_BYTES, Some(&boot)));
+        }
+    }
+    let disk = Disk::create(&folder.join("blank.img"), &plans)?;
+    let boot_image = parts.grub_pc.join("boot.img");
+    let boot_image = std::fs::read(&boot_image).doing(|| boot_image.display().to_string())?;
+    grub::install_bios(&disk, "bios", &boot_image, core)?;
+    Ok(disk)
+}
