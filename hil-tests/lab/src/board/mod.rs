@@ -62,4 +62,6 @@ pub struct Pace {
     pub watchdog: Duration,
     /// From publishing an image to the reboot into its trial.
     pub install: Duration,
+    /// How long the bootloader waits when nothing is left to boot; known, not measured.
+    pub pause: Duration,
 }

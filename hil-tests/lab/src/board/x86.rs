@@ -15,6 +15,7 @@ use crate::disk::ext4::{self, Use};
 use crate::disk::{Disk, Kind, MIB, Node, Plan, Tree, copy_sparse, fat};
 use crate::guest::{BoardFiles, Images, Ingredients, SLOT_BYTES};
 use crate::machine::{Log, Machine, NETDEV, Setup};
+use crate::provision::{Arch, GrubPlatform, Parts};
 use crate::{Doing, Result, Trouble};
 use mainstay_bootloader_glue::convention::{Convention, Mainstay};
 use mainstay_bootloader_glue::{Format, Vars};
@@ -62,6 +63,33 @@ pub struct X86Parts {
     pub environment: EnvironmentOn,
 }
 
+impl X86Parts {
+    /// Out of what the laboratory found, with this device binary.
+    pub fn of(parts: &Parts, agent: &Path, uefi: bool, environment: EnvironmentOn) -> Result<X86Parts> {
+        let kernel = parts.kernel(Arch::Amd64)?;
+        let firmware = if uefi {
+            let ovmf = parts.ovmf()?;
+            Firmware::Uefi { code: ovmf.code, vars: ovmf.vars }
+        } else {
+            Firmware::Bios
+        };
+        let guest = Ingredients {
+            kernel: kernel.image,
+            modules: kernel.modules,
+            busybox: parts.busybox(Arch::Amd64)?,
+            agent: agent.to_owned(),
+        };
+        Ok(X86Parts {
+            qemu: parts.program("qemu-system-x86_64")?.to_owned(),
+            guest,
+            grub_pc: parts.grub_modules(GrubPlatform::Pc)?,
+            grub_efi: parts.grub_modules(GrubPlatform::Efi)?,
+            firmware,
+            environment,
+        })
+    }
+}
+
 /// The board, and the folder with its disks.
 pub struct X86 {
     parts: X86Parts,
@@ -84,6 +112,9 @@ const LABEL: &str = "MAINSTAY";
 /// The watchdog that GRUB arms has to leave the kernel and user space the time until the driver is loaded: 8 s of CPU were
 /// measured, 37 s of wall time on a computer with a load of 12, and this is 60 s. In ticks of 1 ms, for each of its two stages.
 const STAGE_TICKS: u32 = 30_000;
+/// How long GRUB waits for somebody when nothing is left to boot, in seconds: long enough for a hand at the console of a
+/// machine on a busy computer.
+const PAUSE_S: u32 = 60;
 /// GRUB's environment block begins with it.
 const ENVIRONMENT_MAGIC: &[u8] = b"# GRUB Environment Block\n";
 const ENVIRONMENT_BYTES: usize = 1024;
@@ -183,6 +214,7 @@ impl Board for X86 {
             boot: Duration::from_secs(boot),
             watchdog: Duration::from_millis(2 * u64::from(STAGE_TICKS)),
             install: Duration::from_secs(20),
+            pause: Duration::from_secs(PAUSE_S.into()),
         }
     }
 
@@ -252,6 +284,7 @@ fn blank(parts: &X86Parts, folder: &Path) -> Result<Disk> {
     let core = grub::image(Platform::Bios, &parts.grub_pc, LABEL)?;
     let efi = grub::image(Platform::Uefi, &parts.grub_efi, LABEL)?;
     let board = BOARD_SCRIPT.replace("@STAGE@", &STAGE_TICKS.to_string());
+    let board = board.replace("@PAUSE_S@", &PAUSE_S.to_string());
     let board = board.replace("@TOTAL_S@", &(2 * STAGE_TICKS / 1000).to_string());
     let environment = Format::Grub.blank(&Vars::default(), &[]).doing(|| "a GRUB environment block")?;
     let environment = environment.first().doing(|| "a GRUB environment block")?;
