@@ -11,6 +11,9 @@
 //! environment, and what the operator hears over MQTT. What one of them cannot do it says ([`Bench::lacks`]), and the
 //! scenario is then reported as not run on it.
 
+pub mod console;
+pub mod real_board;
+
 use crate::Result;
 use mainstay_bootloader_glue::convention::Why;
 use mainstay_core::boot::{BootState, Group};

@@ -63,8 +63,12 @@ struct Meter {
 impl Gate {
     /// Opens a gate on a free port of 127.0.0.1.
     pub fn open(side: Side, behind: SocketAddr) -> Result<Gate> {
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let mut gate = Gate { side, address: any, behind, meter: Arc::default(), open: None };
+        Gate::open_at(side, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), behind)
+    }
+
+    /// Opens a gate at an address of this computer's, for clients on other ones; port 0: a free one.
+    pub fn open_at(side: Side, address: SocketAddr, behind: SocketAddr) -> Result<Gate> {
+        let mut gate = Gate { side, address, behind, meter: Arc::default(), open: None };
         gate.reopen(behind)?;
         Ok(gate)
     }
@@ -102,6 +106,11 @@ impl Gate {
     /// Where clients connect.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What stands behind it.
+    pub fn behind(&self) -> SocketAddr {
+        self.behind
     }
 
     /// Bytes that have gone towards clients since the gate was made.
