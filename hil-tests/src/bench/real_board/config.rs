@@ -231,12 +231,14 @@ fn image(mut table: Table<'_>) -> toml_file::Result<ImageMaker> {
 
 fn environment(mut table: Table<'_>, grub: bool) -> toml_file::Result<Environment> {
     let read = need_order(&mut table, "read")?;
-    let convention = match table.value("convention") {
-        Some(value) => ["mainstay", "rauc"][one_of(&value, &["mainstay", "rauc"])?],
-        None => "mainstay",
-    };
+    let own = table.value("convention");
+    let convention = own.as_ref().map_or(Ok("mainstay"), |value| value.text("a convention"))?.to_owned();
+    let environment = Environment { read, grub, convention };
+    if let (Some(value), Err(why)) = (&own, environment.convention()) {
+        return Err(value.error(why.to_string()));
+    }
     table.finish()?;
-    Ok(Environment { read, grub, convention: convention.to_owned() })
+    Ok(environment)
 }
 
 fn shell(mut table: Table<'_>) -> toml_file::Result<ConsoleShell> {
