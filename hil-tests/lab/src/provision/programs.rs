@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 /// A program that has to be installed on this machine.
 #[derive(Debug)]
 pub(super) struct Program {
-    /// As it is called.
+    /// As it is called; of a header, its path.
     pub name: &'static str,
     /// Debian's package with it.
     pub package: &'static str,
@@ -52,7 +52,7 @@ pub(super) const PROGRAMS: &[Program] = &[
     Program { name: "mosquitto",           package: "mosquitto",       at_least: None,          wants: &[Mosquitto] },
 ];
 
-/// What building U-Boot for arm64 needs beside, while none that fits is in the cache.
+/// What building U-Boot for arm64 needs beside (its own tools for signing need OpenSSL, though none of them is used), while none that fits is in the cache.
 #[rustfmt::skip]
 pub(super) const BUILDERS: &[Program] = &[
     Program { name: "aarch64-linux-gnu-gcc", package: "gcc-aarch64-linux-gnu", at_least: None, wants: ARM64 },
@@ -60,7 +60,7 @@ pub(super) const BUILDERS: &[Program] = &[
     Program { name: "make",                  package: "make",                  at_least: None, wants: ARM64 },
     Program { name: "bison",                 package: "bison",                 at_least: None, wants: ARM64 },
     Program { name: "flex",                  package: "flex",                  at_least: None, wants: ARM64 },
-    Program { name: "bc",                    package: "bc",                    at_least: None, wants: ARM64 },
+    Program { name: "/usr/include/openssl/evp.h", package: "libssl-dev", at_least: None, wants: ARM64 },
     Program { name: "xz",                    package: "xz-utils",              at_least: None, wants: ARM64 },
 ];
 
@@ -78,6 +78,9 @@ pub(super) enum Found {
 impl Program {
     /// Looks for it where programs are: on the path, and where Debian keeps what only root usually calls.
     pub(super) fn find(&self) -> Found {
+        if self.name.starts_with('/') {
+            return if Path::new(self.name).is_file() { Found::At(self.name.into()) } else { Found::Nowhere };
+        }
         let path = std::env::var_os("PATH").unwrap_or_default();
         let more = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
         let folders = std::env::split_paths(&path).chain(more);

@@ -53,6 +53,23 @@ const SOURCE_DATE_EPOCH: &str = "1704067200";
 /// Begins the names of what is not complete.
 const PARTIAL: &str = "partial-";
 
+/// Where something is made that is not complete yet. What a killed run left is swept away; a make that has outlived its
+/// run may still write there, so each process has a name of its own.
+fn partial(cache: &Path, what: &str) -> Result<PathBuf> {
+    let folder = cache.join("uboot");
+    create(&folder)?;
+    let entries = fs::read_dir(&folder).doing(|| format!("reading {}", folder.display()))?;
+    for entry in entries.filter_map(std::result::Result::ok) {
+        if entry.file_name().to_string_lossy().starts_with(PARTIAL) {
+            // If it cannot be removed it is in nobody's way.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+    let partial = folder.join(format!("{PARTIAL}{}-{what}", std::process::id()));
+    create(&partial)?;
+    Ok(partial)
+}
+
 /// The built one, if it is in the cache for this fragment and the newest source that is there.
 pub(super) fn find(cache: &Path, variant: UbootVariant) -> Option<PathBuf> {
     let binary = place(cache, variant, &source(cache)?).join("u-boot.bin");
@@ -66,8 +83,7 @@ pub(super) fn has_source(cache: &Path) -> bool {
 
 /// Fetches the source.
 pub(super) fn fetch_source(steps: &mut Steps, cache: &Path, root: &AptRoot) -> Result<()> {
-    let partial = cache.join("uboot").join(format!("{PARTIAL}source"));
-    remove(&partial)?;
+    let partial = partial(cache, "source")?;
     steps.step("source of U-Boot", |steps| root.download_source(steps, SOURCE, &partial))?;
     let whole = cache.join("uboot/source");
     remove(&whole)?;
@@ -79,9 +95,7 @@ pub(super) fn build(steps: &mut Steps, cache: &Path, variant: UbootVariant) -> R
     let source = source(cache).doing(|| "the source of U-Boot is not in the cache")?;
     let tree = unpack(steps, cache, &source)?;
     let place = place(cache, variant, &source);
-    let partial = cache.join("uboot").join(format!("{PARTIAL}{}", variant.name()));
-    remove(&partial)?;
-    create(&partial)?;
+    let partial = partial(cache, variant.name())?;
     steps.step(format!("U-Boot for arm64, environment {}", variant.name()), |steps| {
         let out = format!("O={}", partial.display());
         let make = || {
@@ -160,9 +174,7 @@ fn unpack(steps: &mut Steps, cache: &Path, source: &Path) -> Result<PathBuf> {
     if fs::read_to_string(&mark).is_ok_and(|from| from == name) {
         return Ok(tree);
     }
-    let partial = cache.join("uboot").join(format!("{PARTIAL}tree"));
-    remove(&partial)?;
-    create(&partial)?;
+    let partial = partial(cache, "tree")?;
     steps.step(format!("unpacking {name}"), |steps| {
         steps.must(
             Command::new("tar").arg("-xf").arg(source).arg("-C").arg(&partial).arg("--strip-components=1"),
@@ -252,8 +264,7 @@ mod tests {
         assert!(newest.ends_with("u-boot_2023.01+dfsg.orig.tar.xz"), "{}", newest.display());
         let here = place(cache, UbootVariant::Single, &newest);
         assert_ne!(here, place(cache, UbootVariant::Single, Path::new("u-boot_2022.10+dfsg.orig.tar.xz")));
-        let built = cache.join("uboot/partial-single");
-        create(&built).unwrap();
+        let built = partial(cache, "single").unwrap();
         fs::write(built.join("u-boot.bin"), "U-Boot").unwrap();
         fs::write(built.join(".config"), "").unwrap();
         assert_eq!(find(cache, UbootVariant::Single), None);
