@@ -85,7 +85,14 @@ fn attempt(work: &mut Work, packages: &[Package]) -> std::result::Result<(), Ref
     let plain = format!("{0}apt-get update && {0}{1}", sudo(work.root), line(&Way::Plain.command(&names)));
     let gave_up = |why: String, remedy: String, by_rule| Refused { why, remedy, by_rule };
     if work.offline {
-        return Err(gave_up("offline: nothing is installed".to_owned(), plain, true));
+        let why = match Way::Plain.simulate(&mut work.steps, &names) {
+            Ok(answer) => answer.and_then(|versions| new_enough(packages, &versions)).err(),
+            Err(trouble) => Some(trouble.to_string()),
+        };
+        // The other way has to be looked for on the network.
+        let remedy = if why.is_some() { "the same command without --offline".to_owned() } else { plain };
+        let why = why.map_or(String::new(), |why| format!("; and plainly: {why}"));
+        return Err(gave_up(format!("offline: nothing is installed{why}"), remedy, true));
     }
     if may {
         work.update_host();

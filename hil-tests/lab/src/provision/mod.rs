@@ -236,13 +236,20 @@ impl Work {
             };
             match built {
                 Ok(built) => drop(parts.uboot.insert(variant, built)),
-                Err(why) => parts.lacks.push(self.unfetched(parts::uboot_label(variant), why, &[*want])),
+                Err(why) => {
+                    let mut lack = self.unfetched(parts::uboot_label(variant), why, &[*want]);
+                    if let Some(builder) = missing_builder(parts) {
+                        let builder = parts.lacks.iter().find(|lack| lack.what == builder.wanted());
+                        lack.remedy = builder.map_or(lack.remedy, |builder| builder.remedy.clone());
+                    }
+                    parts.lacks.push(lack);
+                }
             }
         }
     }
 
     fn build_uboot(&mut self, parts: &Parts, variant: UbootVariant) -> Result<PathBuf> {
-        if let Some(builder) = BUILDERS.iter().find(|builder| !parts.programs.contains_key(builder.name)) {
+        if let Some(builder) = missing_builder(parts) {
             return Err(Trouble::new(format!("it is built here, and that needs {}", builder.name)));
         }
         if !uboot::has_source(&self.cache) {
@@ -284,6 +291,11 @@ impl Work {
         self.roots.insert(scope.name(), root.clone());
         root
     }
+}
+
+/// What U-Boot cannot be built without.
+fn missing_builder(parts: &Parts) -> Option<&'static Program> {
+    BUILDERS.iter().find(|builder| !parts.programs.contains_key(builder.name))
 }
 
 /// Notes where programs are; those that are missing or too old.
@@ -337,9 +349,7 @@ mod tests {
         let provision = Provision::new(cache.path().join("deep/hil")).offline(true).quiet(true);
         let parts = provision.provide(&[Want::Armhf]).unwrap();
         let why = parts.why_not(Want::Armhf).unwrap();
-        for missing in
-            ["kernel for armhf is missing", "static busybox for armhf", "U-Boot of the orangepi boards"]
-        {
+        for missing in ["kernel for armhf", "static busybox for armhf", "U-Boot of the orangepi boards"] {
             assert!(why.contains(missing), "{why}");
         }
         assert!(why.contains("the same command without --offline"), "{why}");

@@ -96,12 +96,30 @@ pub struct Lack {
 
 impl fmt::Display for Lack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is missing", self.what)?;
-        if !self.why.is_empty() {
-            write!(f, " ({})", self.why)?;
-        }
-        write!(f, "; to get it: {}", self.remedy)
+        f.write_str(&told(&[self.what.as_str()], &self.why, &self.remedy))
     }
+}
+
+fn told(what: &[&str], why: &str, remedy: &str) -> String {
+    let is = if what.len() == 1 { "is" } else { "are" };
+    let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
+    format!(
+        "{} {is} missing{why}; to get {}: {remedy}",
+        what.join(", "),
+        if what.len() == 1 { "it" } else { "them" }
+    )
+}
+
+/// One line for all that is missing for the same reason and that the same line gets.
+fn summed_up<'a>(lacks: impl Iterator<Item = &'a Lack>) -> Vec<String> {
+    let mut groups: Vec<(Vec<&str>, &Lack)> = Vec::new();
+    for lack in lacks {
+        match groups.iter_mut().find(|(_, first)| (&first.why, &first.remedy) == (&lack.why, &lack.remedy)) {
+            Some((what, _)) => what.push(&lack.what),
+            None => groups.push((vec![&lack.what], lack)),
+        }
+    }
+    groups.iter().map(|(what, first)| told(what, &first.why, &first.remedy)).collect()
 }
 
 impl Parts {
@@ -126,11 +144,10 @@ impl Parts {
         lines
     }
 
-    /// Why a board or a scenario that needs this cannot be run; `None`: it can.
+    /// Why a board or a scenario that needs this cannot be run, one line for each reason; `None`: it can.
     pub fn why_not(&self, want: Want) -> Option<String> {
-        let lacks: Vec<_> =
-            self.lacks.iter().filter(|lack| lack.wants.contains(&want)).map(Lack::to_string).collect();
-        (!lacks.is_empty()).then(|| lacks.join("\n"))
+        let reasons = summed_up(self.lacks.iter().filter(|lack| lack.wants.contains(&want)));
+        (!reasons.is_empty()).then(|| reasons.join("\n"))
     }
 
     /// A program that is installed here.
@@ -214,7 +231,7 @@ impl fmt::Display for Parts {
         for (variant, path) in &self.uboot {
             writeln!(f, "{:<32} {}", uboot_label(*variant), path.display())?;
         }
-        self.lacks.iter().try_for_each(|lack| writeln!(f, "{lack}"))
+        summed_up(self.lacks.iter()).iter().try_for_each(|reason| writeln!(f, "{reason}"))
     }
 }
 
@@ -244,7 +261,7 @@ mod tests {
         #[rustfmt::skip]
         let cases: &[(Want, &[&str])] = &[
             (Want::X86Bios,     &[]),
-            (Want::Arm64,       &["qemu-system-aarch64 8.0 or newer is missing (not root); to get it: apt-get install", "mkimage"]),
+            (Want::Arm64,       &["qemu-system-aarch64 8.0 or newer, mkimage are missing (not root); to get them: apt-get install"]),
             (Want::Arm64Single, &["U-Boot for arm64, single is missing"]),
             (Want::Armhf,       &["mkimage is missing"]),
         ];

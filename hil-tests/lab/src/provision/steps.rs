@@ -7,7 +7,7 @@ use crate::{Doing, Result, Trouble};
 use std::ffi::OsStr;
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{IsTerminal, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -46,6 +46,10 @@ impl Steps {
         work: impl FnOnce(&mut Steps) -> Result<T>,
     ) -> Result<T> {
         let began = Instant::now();
+        if !self.quiet && std::io::stderr().is_terminal() {
+            // Written over by the line that says how long it took.
+            eprint!("parts: {what} …\r");
+        }
         let done = work(self);
         let came_of_it = if done.is_ok() { "" } else { "  not done" };
         self.say(format_args!("parts: {what}  {:.1} s{came_of_it}", began.elapsed().as_secs_f32()));
