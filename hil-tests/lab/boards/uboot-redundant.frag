@@ -1,6 +1,6 @@
 # U-Boot for the arm64 board of the laboratory, on top of Debian's source and qemu_arm64_defconfig:
 # the environment in two copies at raw offsets of an (e)MMC, as most gateways have it, and U-Boot's own boot counter.
-# merge_config.sh takes it; what kconfig then does not take over is an error of the build, see src/provision/uboot.rs.
+# What kconfig does not take over of it is an error of the build, see src/provision/uboot.rs.
 
 # The medium: QEMU's sdhci-pci with an sd-card; Linux has it as /dev/mmcblk0. DMA by ADMA2, which 64-bit U-Boot speaks with 64-bit
 # descriptors only: the controller has to say that it knows them (capareg, see src/board/arm64.rs). By SDMA a read of more

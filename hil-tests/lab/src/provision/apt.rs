@@ -237,6 +237,8 @@ fn packages_of(folder: &Path, package: &str) -> Result<Vec<PathBuf>> {
 pub(super) enum Way<'a> {
     /// As anybody would.
     Plain,
+    /// The same after `apt-get update`, which only root may do for this machine: with the private configuration's lists.
+    Updated(&'a AptRoot),
     /// With the private configuration that knows the backports.
     Backports(&'a AptRoot, &'a Release),
 }
@@ -246,7 +248,7 @@ impl Way<'_> {
     pub(super) fn command(&self, packages: &[&str]) -> Command {
         let mut command = match self {
             Way::Plain => Command::new("apt-get"),
-            Way::Backports(root, _) => root.command("apt-get"),
+            Way::Updated(root) | Way::Backports(root, _) => root.command("apt-get"),
         };
         command.args(["install", "-y", "--no-install-recommends"]);
         if let Way::Backports(_, release) = self {

@@ -110,7 +110,7 @@ fn attempt(work: &mut Work, packages: &[Package]) -> std::result::Result<(), Ref
         _ => Way::Plain,
     };
     let remedy = match way {
-        Way::Plain => plain,
+        Way::Plain | Way::Updated(_) => plain,
         Way::Backports(..) => format!("{}env {}", sudo(work.root), line(&way.command(&names))),
     };
     if !may {
@@ -118,7 +118,7 @@ fn attempt(work: &mut Work, packages: &[Package]) -> std::result::Result<(), Ref
         return Err(gave_up(why.to_owned(), remedy, true));
     }
     let what = match way {
-        Way::Plain => format!("installing {}", names.join(" ")),
+        Way::Plain | Way::Updated(_) => format!("installing {}", names.join(" ")),
         Way::Backports(_, release) => {
             format!("installing {} from {} ({why_not_plain})", names.join(" "), release.backports())
         }
@@ -143,6 +143,9 @@ fn decide(work: &mut Work, packages: &[Package], names: &[&str]) -> Result<Decid
     let Err(plain) = judged(Way::Plain.simulate(&mut work.steps, names)?) else { return Ok(Decided::Plain) };
     let release = work.release()?;
     let root = work.apt_root(Scope::Host)?;
+    if !work.updated && judged(Way::Updated(&root).simulate(&mut work.steps, names)?).is_ok() {
+        return Ok(Decided::Plain);
+    }
     let way = Way::Backports(&root, &release);
     match judged(way.simulate(&mut work.steps, names)?) {
         Ok(()) => Ok(Decided::Backports(root, format!("plainly: {plain}"))),

@@ -187,18 +187,21 @@ fn unpack(steps: &mut Steps, cache: &Path, source: &Path) -> Result<PathBuf> {
     Ok(tree)
 }
 
+/// The lines of a fragment that say something: options, and those that are off.
+fn options(fragment: &str) -> impl Iterator<Item = &str> {
+    let off = |line: &str| line.starts_with("# CONFIG_") && line.ends_with(" is not set");
+    fragment.lines().map(str::trim).filter(move |line| line.starts_with("CONFIG_") || off(line))
+}
+
 /// The options of a fragment that a finished configuration does not have: kconfig drops without a word what does not exist
 /// or whose dependencies are not met. (An option that is off may be missing altogether.)
 fn not_taken<'a>(fragment: &'a str, config: &str) -> Vec<&'a str> {
-    let has = |line: &str| config.lines().any(|found| found == line);
-    let missed = |line: &&str| match line
-        .strip_prefix("# CONFIG_")
-        .and_then(|rest| rest.strip_suffix(" is not set"))
+    let missed = |line: &&str| match line.strip_prefix("# ").and_then(|line| line.strip_suffix(" is not set"))
     {
-        Some(off) => config.lines().any(|found| found.starts_with(&format!("CONFIG_{off}="))),
-        None => line.starts_with("CONFIG_") && !has(line),
+        Some(option) => config.lines().any(|found| found.starts_with(&format!("{option}="))),
+        None => config.lines().all(|found| found != *line),
     };
-    fragment.lines().map(str::trim).filter(missed).collect()
+    options(fragment).filter(missed).collect()
 }
 
 fn remove(folder: &Path) -> Result<()> {
@@ -231,14 +234,8 @@ mod tests {
 
     #[test]
     fn the_variants_differ_in_the_copies_of_their_environment_only() {
-        let options = |variant: UbootVariant| -> Vec<&str> {
-            variant
-                .fragment()
-                .lines()
-                .filter(|line| line.starts_with("CONFIG_") || line.ends_with(" is not set"))
-                .collect()
-        };
-        let (redundant, single) = (options(UbootVariant::Redundant), options(UbootVariant::Single));
+        let all = |variant: UbootVariant| -> Vec<&str> { options(variant.fragment()).collect() };
+        let (redundant, single) = (all(UbootVariant::Redundant), all(UbootVariant::Single));
         let only = |these: &[&'static str], those: &[&str]| -> Vec<&str> {
             these.iter().filter(|line| !those.contains(line)).copied().collect()
         };
