@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ca.pem                  what everybody trusts
-//! broker.pem .key         for 127.0.0.1 and localhost
+//! broker.pem .key         for 127.0.0.1 and localhost, and for 10.0.2.2, which is this computer for a machine in QEMU
 //! NAME.pem   .key         a client's: its common name is NAME, which a broker takes for the user's name
 //! ```
 //! Keys are P-256, as a TPM or a secure element would hold them, and are thrown away with the folder.
@@ -16,6 +16,9 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+/// This computer's own address, as a machine on QEMU's user network reaches it.
+pub const QEMU_HOST: &str = "10.0.2.2";
 
 /// A certificate authority and the folder that it writes to.
 pub struct Pki {
@@ -46,7 +49,7 @@ impl Pki {
         let ca = CertifiedIssuer::self_signed(params, key("CA")?).doing(|| "signing the CA's certificate")?;
         write(&folder.join("ca.pem"), &ca.pem(), 0o644)?;
 
-        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), QEMU_HOST.to_owned()];
         let params = CertificateParams::new(names).doing(|| "the broker's names")?;
         let broker = issue(folder, &ca, "broker", params, ExtendedKeyUsagePurpose::ServerAuth)?;
         Ok(Pki { folder: folder.to_owned(), ca, broker })

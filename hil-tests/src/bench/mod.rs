@@ -13,6 +13,7 @@
 
 pub mod console;
 pub mod real_board;
+pub mod qemu;
 
 use crate::Result;
 use mainstay_bootloader_glue::convention::Why;

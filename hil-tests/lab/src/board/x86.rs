@@ -16,7 +16,7 @@ use crate::disk::{Disk, Kind, MIB, Node, Plan, Tree, copy_sparse, fat};
 use crate::guest::{BoardFiles, Images, Ingredients, SLOT_BYTES};
 use crate::machine::{Log, Machine, NETDEV, Setup};
 use crate::provision::{Arch, GrubPlatform, Parts};
-use crate::{Doing, Result, Trouble};
+use crate::{Doing, Result};
 use mainstay_bootloader_glue::convention::{Convention, Mainstay};
 use mainstay_bootloader_glue::{Format, Vars};
 use mainstay_core::boot::{BootState, Group};
@@ -254,10 +254,25 @@ impl Board for X86 {
     }
 
     fn repair(&self, machine: &mut Machine, log: &Log) -> Result<()> {
-        let _ = (machine, log);
-        Err(Trouble::new("not written yet"))
+        let mark = log.mark();
+        machine.type_in(ESCAPE)?;
+        machine.wait(mark, KEY_TAKEN, "GRUB's menu", |view| view.line_with(LAST_ENTRY))?;
+        // GRUB's menu knows Emacs' keys: the arrows of a terminal are several characters each.
+        machine.type_in(&NEXT.repeat(LAST_ENTRY_BELOW))?;
+        machine.type_in("\r")?;
+        machine.wait(mark, KEY_TAKEN, "the reset by GRUB's menu", |view| view.event("RESET")).map(drop)
     }
 }
+
+/// Interrupts GRUB's `sleep --interruptible`.
+const ESCAPE: &str = "\x1b";
+/// The entry of mainstay-grub.cfg that gives the groups their tries again, and how far it is below the first.
+const LAST_ENTRY: &str = "Three tries for the groups";
+const LAST_ENTRY_BELOW: usize = 4;
+/// Control-N: one entry down.
+const NEXT: &str = "\x0e";
+/// GRUB draws its menu within 0.1 s of CPU; the machine's computer may be busy.
+const KEY_TAKEN: Duration = Duration::from_secs(30);
 
 /// What the guest has to know of the board.
 fn board_files(environment: EnvironmentOn) -> BoardFiles {

@@ -18,7 +18,7 @@ mod cpio;
 mod modules;
 mod nature;
 
-pub use nature::Nature;
+pub use nature::{Nature, spoil};
 
 use crate::disk::ext4::{self, At, Use};
 use crate::disk::{self, MIB, Tree};
@@ -141,7 +141,7 @@ impl Images {
         ext4::edit(at, &tree)?;
         match spec.nature {
             Nature::InitMissing => ext4::remove(at, &["/sbin/init"]),
-            Nature::RootGarbage => nature::spoil(path, spec.version),
+            Nature::RootGarbage => nature::spoil(path, 0, spec.version),
             _ => Ok(()),
         }
     }

@@ -19,7 +19,7 @@ pub enum Nature {
     KernelPanics,
     /// The kernel is jumped into, and never reaches user space: its entry is a halt.
     KernelHangs,
-    /// From the superblock on there is noise.
+    /// Its beginning is noise: superblock, inodes, folders.
     RootGarbage,
     /// There is no `/sbin/init`.
     InitMissing,
@@ -103,8 +103,9 @@ pub fn hanging_kernel(mut kernel: Vec<u8>) -> Result<Vec<u8>> {
 /// How much noise replaces the beginning of a file system: superblock, group descriptors, inodes, folders.
 const NOISE_BYTES: usize = 1024 * 1024;
 
-/// Overwrites an image from its superblock on with noise that depends on `seed` only.
-pub fn spoil(image: &Path, seed: &str) -> Result<()> {
+/// Overwrites a file system from its beginning on with noise that depends on `seed` only; it begins `offset` bytes into the
+/// file.
+pub fn spoil(image: &Path, offset: u64, seed: &str) -> Result<()> {
     // xorshift64 (Marsaglia, 2003), begun with FNV-1a of the seed
     let mut state = seed.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -117,11 +118,8 @@ pub fn spoil(image: &Path, seed: &str) -> Result<()> {
         noise.extend_from_slice(&state.to_le_bytes());
     }
     let file = OpenOptions::new().write(true).open(image).doing(|| image.display().to_string())?;
-    file.write_all_at(&noise, SUPERBLOCK_AT).doing(|| image.display().to_string())
+    file.write_all_at(&noise, offset).doing(|| image.display().to_string())
 }
-
-/// An ext4 superblock stands 1 KiB into its file system (Documentation/filesystems/ext4/super.rst).
-const SUPERBLOCK_AT: u64 = 1024;
 
 #[cfg(test)]
 mod tests {

@@ -87,6 +87,8 @@ struct Inner {
     /// All bytes of the console, as they came.
     console: Vec<u8>,
     partial: String,
+    /// When it was begun.
+    begun: Option<Instant>,
     escape: Escape,
 }
 
@@ -111,9 +113,10 @@ impl Log {
         String::from_utf8_lossy(&self.lock().console).into_owned()
     }
 
-    /// The line that is not ended yet.
-    pub fn partial(&self) -> String {
-        self.lock().partial.clone()
+    /// The line that is not ended yet, and when it was begun; `None`: nothing is on it.
+    pub fn partial(&self) -> Option<(Instant, String)> {
+        let inner = self.lock();
+        inner.begun.map(|at| (at, inner.partial.clone()))
     }
 
     /// Adds an entry, now.
@@ -202,6 +205,7 @@ impl Inner {
             }
             (Escape::No, 0..0x20 | 0x7f) => Escape::No,
             (Escape::No, byte) => {
+                self.begun.get_or_insert(now);
                 self.partial.push(byte as char);
                 if self.partial.len() >= LINE_BYTES_MAX {
                     self.end_line(now);
@@ -213,6 +217,7 @@ impl Inner {
 
     fn end_line(&mut self, now: Instant) {
         let line = std::mem::take(&mut self.partial);
+        self.begun = None;
         if !line.trim().is_empty() {
             self.entries.push(Entry { at: now, seen: Seen::Line(line) });
         }
@@ -246,7 +251,7 @@ mod tests {
         log.console_bytes(b"\x1b[2J\x1b[01;01Hmainstay: order A B\r\n\r\n~ ");
         log.console_bytes(b"# \x1b[");
         assert_eq!(lines(&log), ["mainstay: order A B"]);
-        assert_eq!(log.partial(), "~ # ");
+        assert_eq!(log.partial().unwrap().1, "~ # ");
         log.console_bytes(b"6nls\r\n");
         assert_eq!(lines(&log), ["mainstay: order A B", "~ # ls"]);
         assert!(log.console().starts_with("\u{1b}[2J"));
