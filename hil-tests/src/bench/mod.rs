@@ -12,8 +12,8 @@
 //! scenario is then reported as not run on it.
 
 pub mod console;
-pub mod real_board;
 pub mod qemu;
+pub mod real_board;
 
 use crate::Result;
 use mainstay_bootloader_glue::convention::Why;
