@@ -9,6 +9,7 @@ use crate::{Doing, Result};
 use mainstay_core::digest::Digest;
 use mainstay_core::report::{Outcome, Presence, Progress};
 use mainstay_core::topic;
+use mainstay_core::update::OutcomeKind;
 use mainstay_core::wire::decode_body;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Filter, Packet, Publish};
@@ -125,6 +126,27 @@ impl Listener {
             let left = until.checked_duration_since(Instant::now())?;
             state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+}
+
+/// How the bundle of this name fared, where that has been heard.
+pub fn outcome(heard: &[Heard], name: Digest) -> Option<Outcome> {
+    heard.iter().find_map(|heard| match &heard.what {
+        Said::Outcome(outcome) if outcome.manifest == name => Some(Outcome::clone(outcome)),
+        _ => None,
+    })
+}
+
+/// How a deployment can end, in a word or two.
+pub fn in_words(kind: OutcomeKind) -> &'static str {
+    match kind {
+        OutcomeKind::Committed => "committed",
+        OutcomeKind::RolledBack => "rolled back",
+        OutcomeKind::FellBack => "fell back",
+        OutcomeKind::Failed => "failed",
+        OutcomeKind::Rejected => "rejected",
+        OutcomeKind::Halted => "halted",
+        OutcomeKind::Expired => "expired",
     }
 }
 

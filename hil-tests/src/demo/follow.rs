@@ -219,10 +219,7 @@ const LOG_LINES: usize = 12;
 impl Moment {
     /// How the bundle of this name fared, where that has been heard.
     pub fn outcome(&self, name: Digest) -> Option<Outcome> {
-        self.heard.iter().find_map(|heard| match &heard.what {
-            Said::Outcome(outcome) if outcome.manifest == name => Some(Outcome::clone(outcome)),
-            _ => None,
-        })
+        crate::listener::outcome(&self.heard, name)
     }
 
     /// The farthest that the writing of this bundle came, as the operator was told: once for each run, for a download that
@@ -264,6 +261,8 @@ fn line(event: &Happening, agent_runs: bool) -> Option<String> {
         Happening::NeverComesUp => "nothing comes up".into(),
         Happening::AgentStarted => return None,
         Happening::AgentEnded(how) => format!("the agent has ended: {how}"),
+        Happening::AgentRestarted => "the agent is started again".into(),
+        Happening::AgentStopped => "the agent hangs".into(),
         Happening::Froze => "the machine freezes".into(),
         Happening::WatchdogArmed(seconds) => {
             let who = if agent_runs { "agent" } else { "bootloader" };

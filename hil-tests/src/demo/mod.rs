@@ -5,21 +5,19 @@
 //! * [`stage`] what a scene plays on: broker, operator, gateway, images
 //! * [`follow`] watching the gateway until something has come about, and drawing it
 //! * [`scenes`] the six
-//! * [`proof`] what was proven, with figures: the table at the end
 //!
 //! Every scene can be played alone: it begins with whatever the gateway runs, and leaves it running something good. A scene
 //! waits for what it wants to see, never for a time; the times that are there say when to give up.
 
 pub mod follow;
-pub mod proof;
 pub mod scenes;
 pub mod stage;
 pub mod words;
 
 use crate::Result;
 use crate::programs::Programs;
+use crate::proof::Proof;
 use crate::screen::Screen;
-use proof::Proof;
 use stage::Stage;
 use std::time::Instant;
 use words::Words;

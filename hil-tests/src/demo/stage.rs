@@ -19,10 +19,8 @@ use crate::operator::{Access, Bundle, Operator, Packing};
 use crate::pki::Pki;
 use crate::programs::Programs;
 use crate::screen::Screen;
-use crate::{Doing, Result, Trouble};
-use async_signal::{Signal, Signals};
+use crate::{Doing, Result, Trouble, interrupt};
 use mainstay_core::boot::Group;
-use smol::stream::StreamExt;
 use std::collections::BTreeSet;
 use std::io::Stdout;
 use std::path::PathBuf;
@@ -105,7 +103,7 @@ impl Stage {
         let listener = Listener::start(&broker, &pki, "control-room", FLEET)?;
         let mut stage = Stage {
             gateway: gateway(1, words, &images, &programs, &broker, &pki, &operator, folder.path())?,
-            interrupted: interruption()?,
+            interrupted: interrupt::flag()?,
             words: words.clone(),
             gateways: 1,
             litter: Vec::new(),
@@ -147,7 +145,7 @@ impl Stage {
     /// Makes an image. Its content is random but the same each time.
     pub fn image(&mut self, version: &str, behaviour: Behaviour, change: Change) -> Result<PathBuf> {
         let path = self.folder.path().join(format!("{version}.img"));
-        let header = Header { version: version.into(), behaviour };
+        let header = Header::new(version, behaviour);
         match &self.images.own {
             Some([one, two]) => {
                 // The running image was one of the two: an update brings the other.
@@ -307,6 +305,7 @@ fn gateway(
         watchdog_s: WATCHDOG_S,
         approve: false,
         broker: Some(broker.address()),
+        broker_required: false,
     };
     Gateway::build(plan, pki, &operator.trust())
 }
@@ -322,21 +321,4 @@ fn setting(words: &Words, bytes: u64) -> String {
     };
     let whose = if words.images.is_some() { "images of your own, up to" } else { "synthetic images of" };
     format!("{broker}, {bootloader}, {whose} {} MiB", bytes.div_ceil(MIB))
-}
-
-/// Set when Ctrl-C is pressed or the process is asked to end: everything is then taken down in good order. The second time
-/// it ends at once.
-fn interruption() -> Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let mut signals = Signals::new([Signal::Int, Signal::Term]).doing(|| "signals")?;
-    let ours = flag.clone();
-    let body = move || {
-        while smol::block_on(signals.next()).is_some() {
-            if ours.swap(true, Ordering::Relaxed) {
-                std::process::exit(130);
-            }
-        }
-    };
-    std::thread::Builder::new().name("signals".into()).spawn(body).doing(|| "the thread of signals")?;
-    Ok(flag)
 }

@@ -6,8 +6,8 @@ use super::{PATIENCE, Update, mib};
 use crate::Result;
 use crate::board::Happening;
 use crate::broker::Memory;
-use crate::demo::proof::Proof;
 use crate::demo::stage::Stage;
+use crate::proof::Proof;
 
 pub fn play(stage: &mut Stage, proof: &mut Proof) -> Result<()> {
     let update = Update::to_be_fetched(stage, "7.0.0")?;

@@ -2,10 +2,10 @@
 
 use super::{Change, Update, mib, percent};
 use crate::Result;
-use crate::demo::proof::Proof;
 use crate::demo::stage::Stage;
 use crate::image::Behaviour;
 use crate::listener::Said;
+use crate::proof::Proof;
 
 const PHASES: &str = "waiting, downloading, verifying, installed, trial, committing, settled";
 

@@ -4,9 +4,9 @@
 use super::{Change, PATIENCE, Update, said};
 use crate::Result;
 use crate::board::Happening;
-use crate::demo::proof::Proof;
 use crate::demo::stage::Stage;
 use crate::image::Behaviour;
+use crate::proof::Proof;
 use mainstay_bootloader_glue::convention::Why;
 use mainstay_core::limits::TRIES_DEFAULT;
 

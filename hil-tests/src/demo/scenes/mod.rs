@@ -8,18 +8,17 @@ mod refused;
 mod rolled_back;
 
 use super::follow::{Mark, Moment, PATIENCE};
-use super::proof::Proof;
 use super::stage::{Change, Stage};
 use crate::Result;
 use crate::bill::Bill;
 use crate::board::rootfs;
 use crate::image::Behaviour;
 use crate::operator::Bundle;
+use crate::proof::Proof;
 use crate::screen::View;
 use mainstay_core::boot::Group;
 use mainstay_core::limits::{OBJECT_BYTES_MAX, TRIES_DEFAULT};
 use mainstay_core::report::Outcome;
-use mainstay_core::update::OutcomeKind;
 
 /// A scene.
 pub struct Scene {
@@ -170,16 +169,7 @@ const OVERHEAD_BYTES: u64 = 256 * 1024;
 
 /// An outcome in a word.
 fn said(outcome: &Outcome) -> String {
-    match outcome.kind {
-        OutcomeKind::Committed => "committed",
-        OutcomeKind::RolledBack => "rolled back",
-        OutcomeKind::FellBack => "fell back",
-        OutcomeKind::Failed => "failed",
-        OutcomeKind::Rejected => "rejected",
-        OutcomeKind::Halted => "halted",
-        OutcomeKind::Expired => "expired",
-    }
-    .to_owned()
+    crate::listener::in_words(outcome.kind).to_owned()
 }
 
 fn mib(bytes: u64) -> String {

@@ -5,9 +5,9 @@ use super::{PATIENCE, Update, mib};
 use crate::Result;
 use crate::board::Happening;
 use crate::demo::follow::Moment;
-use crate::demo::proof::Proof;
 use crate::demo::stage::Stage;
 use crate::gateway::Fetching;
+use crate::proof::Proof;
 use mainstay_bootloader_glue::convention::Why;
 
 pub fn play(stage: &mut Stage, proof: &mut Proof) -> Result<()> {

@@ -2,11 +2,11 @@
 //! signed, an old one that the broker brings again, and a downgrade. The gateway says why, and does not write a byte.
 
 use super::{Change, PATIENCE, said, untouched};
-use crate::demo::proof::Proof;
 use crate::demo::stage::Stage;
 use crate::image::Behaviour;
 use crate::listener::Said;
 use crate::operator::{Bundle, Operator};
+use crate::proof::Proof;
 use crate::{Doing, Result};
 use mainstay_core::limits::TRIES_DEFAULT;
 use mainstay_core::topic;

@@ -3,10 +3,10 @@
 
 use super::{Change, PATIENCE, Update, said, untouched};
 use crate::Result;
-use crate::demo::proof::Proof;
 use crate::demo::stage::Stage;
 use crate::gateway::CHECK;
 use crate::image::Behaviour;
+use crate::proof::Proof;
 use mainstay_core::update::OutcomeKind;
 
 pub fn play(stage: &mut Stage, proof: &mut Proof) -> Result<()> {

@@ -47,6 +47,14 @@ impl Proof {
         self.hold("the scene is played to its end", false, why);
     }
 
+    /// The first thing that did not hold, with what was found; also that nothing was claimed at all.
+    pub fn failed(&self) -> Option<String> {
+        let lines = self.0.iter().flat_map(|scene| &scene.lines);
+        let first =
+            lines.filter(|line| !line.holds).map(|line| format!("{}: {}", line.claim, line.figure)).next();
+        first.or_else(|| (!self.holds()).then(|| "nothing was proven".to_owned()))
+    }
+
     /// Did the last scene hold?
     pub fn stands(&self) -> bool {
         self.0.last().is_none_or(Scene::holds)
@@ -98,6 +106,8 @@ mod tests {
         proof.scene(2, "two");
         proof.broken("the power went");
         assert!(!proof.holds());
+        assert_eq!(proof.failed().unwrap(), "the scene is played to its end: the power went");
+        assert_eq!(Proof::default().failed().unwrap(), "nothing was proven");
         let table = proof.table();
         assert!(table.contains(" 1  one\n    ✓ a                               1\n"), "{table}");
         assert!(table.contains("✗ NOT the scene is played to its end  the power went"), "{table}");
