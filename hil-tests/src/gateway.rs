@@ -3,7 +3,7 @@
 
 use crate::board::{Board, Bootloader, Plan as BoardPlan, rootfs};
 use crate::disk::Layout;
-use crate::pki::Pki;
+use crate::pki::{Identity, Pki};
 use crate::{Doing, Result, Trouble};
 use mainstay_core::boot::Group;
 use mainstay_core::digest::{Digest, Hasher};
@@ -41,6 +41,17 @@ pub struct Plan {
     pub approve: bool,
     /// Where its broker is.
     pub broker: Option<SocketAddr>,
+    /// A trial cannot do without the broker.
+    pub broker_required: bool,
+}
+
+/// What it shows at the broker's door.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// Whom to believe that it is the broker.
+    pub ca: PathBuf,
+    /// Its certificate and key.
+    pub identity: Identity,
 }
 
 /// A gateway. Its power goes when it is dropped.
@@ -92,6 +103,12 @@ pub struct Fetching {
 impl Gateway {
     /// Builds one as it leaves the factory, but for the image: nothing is flashed yet, and its power is off.
     pub fn build(plan: Plan, pki: &Pki, trust: &Path) -> Result<Gateway> {
+        let credentials = Credentials { ca: pki.ca(), identity: pki.client(&plan.name)? };
+        Gateway::build_with(plan, &credentials, trust)
+    }
+
+    /// As [`Gateway::build`], with a certificate that is there already.
+    pub fn build_with(plan: Plan, credentials: &Credentials, trust: &Path) -> Result<Gateway> {
         let board = Board::build(BoardPlan {
             folder: plan.folder.clone(),
             agent: plan.agent.clone(),
@@ -100,9 +117,10 @@ impl Gateway {
             bootloader: plan.bootloader,
             watchdog_s: plan.watchdog_s,
             boot_time: BOOT_TIME,
+            pause: PAUSE,
         })?;
         std::fs::copy(trust, plan.folder.join("trust.root")).doing(|| trust.display().to_string())?;
-        let config = configuration(&plan, &board, pki)?;
+        let config = configuration(&plan, &board, credentials);
         let path = &board.files().config;
         std::fs::write(path, config).doing(|| path.display().to_string())?;
         Ok(Gateway { plan, board })
@@ -169,20 +187,22 @@ impl Gateway {
 
 /// Bootloader and kernel: long enough to be seen, short enough not to bore.
 const BOOT_TIME: Duration = Duration::from_millis(600);
+/// How long its bootloader waits when nothing is left to boot.
+pub const PAUSE: Duration = Duration::from_secs(5);
 /// How much is hashed at a time.
 const HASHED_BYTES: usize = 1024 * 1024;
 
 /// The agent's configuration. Relative paths begin at its own folder.
-fn configuration(plan: &Plan, board: &Board, pki: &Pki) -> Result<String> {
-    let Plan { name, group, image_floor, approve, broker, .. } = plan;
+fn configuration(plan: &Plan, board: &Board, credentials: &Credentials) -> String {
+    let Plan { name, group, image_floor, approve, broker, broker_required, .. } = plan;
     let app = board.files().app.display();
     let reboot = if *approve { "approve" } else { "auto" };
     let broker = match broker {
         None => String::new(),
         Some(address) => {
-            let identity = pki.client(name)?;
-            let (ca, certificate, key) = (pki.ca(), identity.certificate, identity.key);
-            let (ca, certificate, key) = (ca.display(), certificate.display(), key.display());
+            let Credentials { ca, identity } = credentials;
+            let (ca, certificate, key) =
+                (ca.display(), identity.certificate.display(), identity.key.display());
             format!(
                 r#"[broker]
 url = "mqtts://{address}"
@@ -195,7 +215,11 @@ keep_alive_s = 5
             )
         }
     };
-    Ok(format!(
+    let broker_check = match broker_required {
+        true => BROKER_CHECK,
+        false => "",
+    };
+    format!(
         r#"# A gateway of the bench.
 device = "{name}"
 board = "board.toml"
@@ -216,9 +240,20 @@ required = true
 timeout_s = 2
 retries = 2
 interval_s = 1
-"#
-    ))
+{broker_check}"#
+    )
 }
+
+/// Required of a trial that cannot do without the broker.
+const BROKER_CHECK: &str = r#"
+[[check]]
+name = "connected"
+broker = true
+required = true
+timeout_s = 5
+retries = 2
+interval_s = 1
+"#;
 
 impl Status {
     /// Reads one line of JSON.

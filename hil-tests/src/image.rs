@@ -4,6 +4,7 @@
 //! byte 0      "mainstay bench image 1\n"
 //!             "version=2.0.0\n"
 //!             "behaviour=unhealthy\n"
+//!             "agent=/other/mainstay\n"     only where the image brings a device binary of its own
 //!             zeros
 //! byte 512    content
 //! ```
@@ -18,7 +19,7 @@ use crate::{Doing, Result, Trouble};
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The header takes one sector.
 pub const HEADER_BYTES: usize = 512;
@@ -37,14 +38,23 @@ pub enum Behaviour {
     NeverUp,
     /// It comes up and freezes soon after, the agent with it.
     Freezes,
+    /// It comes up, and the agent ends right after each of its starts.
+    AgentCrashes,
+    /// It comes up, and the agent is killed soon after each of its starts.
+    AgentKilled,
+    /// It comes up, and the agent, nobody else, is stopped soon after.
+    AgentHangs,
 }
 
 impl Behaviour {
-    const NAMES: [(Behaviour, &'static str); 4] = [
+    const NAMES: [(Behaviour, &'static str); 7] = [
         (Behaviour::Healthy, "healthy"),
         (Behaviour::Unhealthy, "unhealthy"),
         (Behaviour::NeverUp, "never-up"),
         (Behaviour::Freezes, "freezes"),
+        (Behaviour::AgentCrashes, "agent-crashes"),
+        (Behaviour::AgentKilled, "agent-killed"),
+        (Behaviour::AgentHangs, "agent-hangs"),
     ];
 
     /// As it stands in the header.
@@ -65,13 +75,23 @@ pub struct Header {
     pub version: String,
     /// How it fares.
     pub behaviour: Behaviour,
+    /// The device binary in it, where it is not the board's own.
+    pub agent: Option<PathBuf>,
 }
 
 impl Header {
+    /// An image with the board's own device binary.
+    pub fn new(version: impl Into<String>, behaviour: Behaviour) -> Header {
+        Header { version: version.into(), behaviour, agent: None }
+    }
+
     /// As bytes; a version that does not fit, or that holds a line's end, is refused.
     pub fn encode(&self) -> Result<[u8; HEADER_BYTES]> {
-        let Header { version, behaviour } = self;
-        let text = format!("{MAGIC}version={version}\nbehaviour={}\n", behaviour.name());
+        let Header { version, behaviour, agent } = self;
+        let mut text = format!("{MAGIC}version={version}\nbehaviour={}\n", behaviour.name());
+        if let Some(agent) = agent {
+            text += &format!("agent={}\n", agent.display());
+        }
         let mut out = [0; HEADER_BYTES];
         match out.get_mut(..text.len()) {
             Some(place) if !version.contains(['\n', '\0']) => place.copy_from_slice(text.as_bytes()),
@@ -85,14 +105,13 @@ impl Header {
         let Some(rest) = bytes.strip_prefix(MAGIC.as_bytes()) else { return Ok(None) };
         let text = rest.split(|byte| *byte == 0).next().unwrap_or_default();
         let text = std::str::from_utf8(text).doing(|| "image header")?;
-        let field = |key: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-            line.doing(|| format!("image header: expected {key}=, found {text:?}"))
-        };
+        let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        let field = |key: &str| value(key).doing(|| format!("image header: expected {key}=, found {text:?}"));
         let behaviour = field("behaviour")?;
         let known = Behaviour::from_name(behaviour);
         let behaviour = known.doing(|| format!("image header: no behaviour {behaviour:?}"))?;
-        Ok(Some(Header { version: field("version")?.to_owned(), behaviour }))
+        let agent = value("agent").map(PathBuf::from);
+        Ok(Some(Header { version: field("version")?.to_owned(), behaviour, agent }))
     }
 }
 
@@ -229,7 +248,7 @@ mod tests {
     use super::*;
 
     fn spec(version: &str, changed_percent: u8) -> Spec {
-        let header = Header { version: version.into(), behaviour: Behaviour::Healthy };
+        let header = Header::new(version, Behaviour::Healthy);
         Spec { header, bytes: 64 * CELL_BYTES as u64 - 4096, seed: 7, changed_percent }
     }
 
@@ -242,7 +261,9 @@ mod tests {
     #[test]
     fn every_header_reads_back() {
         for (behaviour, _) in Behaviour::NAMES {
-            let header = Header { version: "2.0.0+git.1".into(), behaviour };
+            let header = Header::new("2.0.0+git.1", behaviour);
+            assert_eq!(Header::decode(&header.encode().unwrap()).unwrap(), Some(header.clone()));
+            let header = Header { agent: Some("/tmp/other/mainstay".into()), ..header };
             assert_eq!(Header::decode(&header.encode().unwrap()).unwrap(), Some(header));
         }
         assert_eq!(Header::decode(&[0; HEADER_BYTES]).unwrap(), None);
@@ -251,7 +272,7 @@ mod tests {
             Header::decode(b"mainstay bench image 1\nversion=1\nbehaviour=odd\n").unwrap_err().to_string();
         assert_eq!(said, "image header: no behaviour \"odd\"");
         for version in ["2\n0", &"x".repeat(600)] {
-            let header = Header { version: version.to_owned(), behaviour: Behaviour::Healthy };
+            let header = Header::new(version, Behaviour::Healthy);
             assert!(header.encode().is_err(), "{version:?}");
         }
     }
@@ -293,7 +314,7 @@ mod tests {
     fn a_real_image_is_stamped_only_where_its_first_sector_is_free() {
         let folder = tempfile::tempdir().unwrap();
         let [from, to] = ["from", "to"].map(|name| folder.path().join(name));
-        let header = Header { version: "9".into(), behaviour: Behaviour::NeverUp };
+        let header = Header::new("9", Behaviour::NeverUp);
         let mut ext4 = vec![0; 8192];
         ext4[1080..1082].copy_from_slice(&[0x53, 0xef]);
         std::fs::write(&from, &ext4).unwrap();

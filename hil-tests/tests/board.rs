@@ -26,6 +26,7 @@ fn board(folder: &Path, bootloader: Bootloader, b: Behaviour) -> Board {
         bootloader,
         watchdog_s: 1,
         boot_time: Duration::from_millis(20),
+        pause: Duration::from_millis(200),
     };
     let board = Board::build(plan).unwrap();
     board.flash(Group::A, &image(folder, "1", Behaviour::Healthy)).unwrap();
@@ -35,7 +36,7 @@ fn board(folder: &Path, bootloader: Bootloader, b: Behaviour) -> Board {
 
 fn image(folder: &Path, version: &str, behaviour: Behaviour) -> PathBuf {
     let path = folder.join(format!("{version}.img"));
-    let header = Header { version: version.into(), behaviour };
+    let header = Header::new(version, behaviour);
     Spec { header, bytes: 512 * 1024, seed: 1, changed_percent: 20 }.write(&path).unwrap();
     path
 }

@@ -10,7 +10,8 @@ use crate::disk::{Disk, UBOOT_ENV_BYTES};
 use crate::image::{HEADER_BYTES, Header};
 use crate::{Doing, Result};
 use mainstay_bootloader_glue::convention::{Convention, Mainstay, Why};
-use mainstay_bootloader_glue::{Format, Vars, model};
+use mainstay_bootloader_glue::model::{self, Boot};
+use mainstay_bootloader_glue::{Format, Vars};
 use mainstay_core::boot::{BootState, Group};
 
 /// A bootloader and the disk that it boots from.
@@ -34,15 +35,34 @@ impl Firmware {
         (0..).zip(copies).try_for_each(|(copy, bytes)| self.disk.write("env", at(copy), &bytes))
     }
 
-    /// Runs the boot script: writes what it writes, and says what it jumps into.
+    /// Would the boot script find nothing to boot, and wait?
+    pub fn waits(&self) -> Result<bool> {
+        Ok(matches!(self.script()?.group, None | Some((_, Why::LastResort))))
+    }
+
+    /// Runs the boot script, but for its wait: writes what it writes, and says what it jumps into.
     pub fn boot(&self) -> Result<Option<(Group, Why)>> {
-        let copies = self.copies()?;
-        let loads = |group| self.image(group).is_ok_and(|header| header.is_some());
-        let boot = model::boot(&self.format, &Mainstay, &copies, loads).doing(|| "boot script")?;
+        let boot = self.script()?;
         for write in &boot.writes {
             self.disk.write("env", at(write.copy) + write.at as u64, &write.bytes)?;
         }
         Ok(boot.group)
+    }
+
+    /// Gives each group of the order so many tries, as a person does at the bootloader's console.
+    pub fn give_tries(&self, tries: u8) -> Result<()> {
+        let (mut vars, state) = (self.vars()?, self.state()?);
+        for group in Group::BOTH.into_iter().filter(|group| state.group(*group).priority > 0) {
+            vars.set(&format!("BOOT_{group}_LEFT"), tries.to_string());
+        }
+        let copies = self.format.blank(&vars, Mainstay.names()).doing(|| "the repaired environment")?;
+        (0..).zip(copies).try_for_each(|(copy, bytes)| self.disk.write("env", at(copy), &bytes))
+    }
+
+    fn script(&self) -> Result<Boot> {
+        let copies = self.copies()?;
+        let loads = |group| self.image(group).is_ok_and(|header| header.is_some());
+        model::boot(&self.format, &Mainstay, &copies, loads).doing(|| "boot script")
     }
 
     /// The first sector of a group's slot: where a kernel would be.

@@ -28,6 +28,7 @@ use mainstay_bootloader_glue::convention::Why;
 use mainstay_bootloader_glue::uboot::Scheme;
 use mainstay_bootloader_glue::{Format, Vars};
 use mainstay_core::boot::{BootState, Group};
+use mainstay_core::limits::TRIES_DEFAULT;
 use run::Order;
 use std::fs::File;
 use std::io::Read;
@@ -63,6 +64,8 @@ pub struct Plan {
     pub watchdog_s: u32,
     /// How long bootloader and kernel take.
     pub boot_time: Duration,
+    /// How long the bootloader waits when nothing is left to boot, before each group has another chance.
+    pub pause: Duration,
 }
 
 /// The files of a board, all in its folder.
@@ -106,14 +109,18 @@ pub enum Happening {
     PowerCut,
     /// The bootloader jumps into this group.
     Boots(Group, Why),
-    /// The bootloader found nothing to boot.
+    /// The bootloader found nothing to boot, and waits.
     NothingBootable,
     /// What was booted never comes up.
     NeverComesUp,
     /// The agent has been started.
     AgentStarted,
-    /// The agent ended by itself, with this status.
+    /// The agent ended, with this status; in an image that is to fare well it did so by itself.
     AgentEnded(String),
+    /// The image's init has started the agent again.
+    AgentRestarted,
+    /// The agent was stopped, and nothing else.
+    AgentStopped,
     /// The machine froze, and the agent with it.
     Froze,
     /// The watchdog was armed, with this many seconds.
@@ -131,6 +138,8 @@ pub enum Happening {
 pub struct Status {
     /// Is there power?
     pub power: bool,
+    /// Does the bootloader wait, for nothing is left to boot?
+    pub pauses: bool,
     /// What is booted, and why.
     pub running: Option<(Group, Why)>,
     /// What the booted image says of itself.
@@ -218,6 +227,22 @@ impl Board {
     /// How it stands.
     pub fn status(&self) -> Status {
         self.shared.lock().0.clone()
+    }
+
+    /// When it was built: its events count from here.
+    pub fn began(&self) -> Instant {
+        self.shared.began
+    }
+
+    /// What a person does at the bootloader's console in its wait after [`Happening::NothingBootable`]: gives the groups of the
+    /// order their tries again, and resets.
+    pub fn repair(&self) -> Result<()> {
+        if !self.status().pauses {
+            return Err(Trouble::new("the bootloader does not wait for anybody"));
+        }
+        self.firmware.give_tries(TRIES_DEFAULT)?;
+        let reset = &self.files.reset;
+        std::fs::write(reset, "").doing(|| reset.display().to_string())
     }
 
     /// All that has happened.

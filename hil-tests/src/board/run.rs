@@ -1,12 +1,17 @@
 //! The board at work: one thread that looks at everything a hundred times a second.
 //!
 //! ```text
-//! Off ──power──► Booting ──boot time──► Up ──► Booting     reset asked for, or the watchdog bit
-//!  ▲                │                   │
-//!  └──power cut─────┴───────────────────┘
+//! Off ──power──► Booting ──► Kernel ──► Up ──► Booting     reset asked for, or the watchdog bit
+//!  ▲                │ ▲         ▲       │
+//!  │   nothing left ▼ │ reset   │       │
+//!  │             Pausing ───────┘ when the pause is over
+//!  └──power cut─────┴───────────┴───────┘
 //! ```
-//! The bootloader arms the watchdog before it jumps into a trial, so that an image that never comes up is reset
-//! too; for a good group the agent, or nobody, arms it.
+//! Bootloader and kernel take half of the boot time each.
+//!
+//! The bootloader arms the watchdog before it jumps into what is not good, so that an image that never comes up is reset
+//! too; for a good group the agent, or nobody, arms it. An image that is not to fare well has an init that starts the agent
+//! again whenever it has ended.
 
 use super::machine::Machine;
 use super::{Files, Firmware, Happening, Plan, Shared};
@@ -14,8 +19,8 @@ use crate::image::Behaviour;
 use crate::{Doing, Result};
 use mainstay_bootloader_glue::convention::Why;
 use mainstay_core::boot::Group;
-use nix::sys::signal::Signal;
-use std::fs::OpenOptions;
+use nix::sys::signal::{Signal, kill};
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
@@ -34,18 +39,45 @@ pub enum Order {
 
 /// How often the thread looks around.
 const TICK: Duration = Duration::from_millis(10);
-/// How long an image that freezes seems to be well.
+/// How long an image that freezes seems to be well, and an agent that will be killed or stopped.
 const FREEZES_AFTER: Duration = Duration::from_millis(300);
+/// How soon init starts an agent again that has ended: as in the service file.
+const RESTARTS_AFTER: Duration = Duration::from_millis(200);
 
 enum Power {
     Off,
     Booting { until: Instant },
-    Up { freezes: Option<Instant>, agent: Option<Child> },
+    Pausing { until: Instant },
+    Kernel { until: Instant, booted: Booted },
+    Up(Up),
+}
+
+/// What the bootloader has jumped into.
+#[derive(Clone)]
+struct Booted {
+    group: Group,
+    why: Why,
+    behaviour: Behaviour,
+    program: std::path::PathBuf,
+}
+
+/// A machine whose kernel has done its part.
+#[derive(Default)]
+struct Up {
+    behaviour: Option<Behaviour>,
+    /// When something happens to what runs: it freezes, is killed, is stopped. `None`: nothing any more.
+    struck: Option<Instant>,
+    /// When init starts the agent again.
+    restart: Option<Instant>,
+    agent: Option<Child>,
+    /// What is started.
+    program: std::path::PathBuf,
 }
 
 struct Runner {
     agent: std::path::PathBuf,
     boot_time: Duration,
+    pause: Duration,
     watchdog_s: u32,
     files: Files,
     firmware: Firmware,
@@ -72,6 +104,7 @@ pub fn start(
     let mut runner = Runner {
         agent: plan.agent.clone(),
         boot_time: plan.boot_time,
+        pause: plan.pause,
         watchdog_s: plan.watchdog_s,
         files: files.clone(),
         firmware,
@@ -122,28 +155,73 @@ impl Runner {
             }
         }
         match &mut self.power {
-            Power::Booting { until } if Instant::now() >= *until => self.boot(),
-            Power::Up { freezes, agent: Some(agent) } => {
-                if let Some(status) = agent.try_wait().doing(|| "the agent")? {
-                    self.power = Power::Up { freezes: None, agent: None };
-                    self.shared
-                        .happened(Happening::AgentEnded(status.to_string()), |status| status.agent = None);
-                } else if freezes.is_some_and(|when| Instant::now() >= when) {
-                    self.machine.signal_all(Signal::SIGSTOP);
-                    *freezes = None;
-                    self.shared.happened(Happening::Froze, |_| {});
+            Power::Booting { until } if Instant::now() >= *until => match self.firmware.waits()? {
+                true => {
+                    self.power = Power::Pausing { until: Instant::now() + self.pause };
+                    self.shared.happened(Happening::NothingBootable, |status| status.pauses = true);
+                    Ok(())
                 }
-                Ok(())
+                false => self.boot(),
+            },
+            Power::Pausing { until } if Instant::now() >= *until => {
+                self.shared.set(|status| status.pauses = false);
+                self.boot()
             }
+            Power::Kernel { until, booted } if Instant::now() >= *until => {
+                let booted = booted.clone();
+                self.come_up(booted)
+            }
+            Power::Up(_) => self.user_space_goes_on(),
             _ => Ok(()),
         }
+    }
+
+    /// What happens to what runs, and what its init does about it.
+    fn user_space_goes_on(&mut self) -> Result<()> {
+        let Power::Up(up) = &mut self.power else { return Ok(()) };
+        let now = Instant::now();
+        let due = |when: Option<Instant>| when.is_some_and(|when| now >= when);
+        if let Some(agent) = &mut up.agent {
+            if let Some(status) = agent.try_wait().doing(|| "the agent")? {
+                let again = matches!(up.behaviour, Some(Behaviour::AgentCrashes | Behaviour::AgentKilled));
+                (up.agent, up.struck) = (None, None);
+                up.restart = again.then(|| now + RESTARTS_AFTER);
+                self.shared.happened(Happening::AgentEnded(status.to_string()), |status| status.agent = None);
+            } else if due(up.struck) {
+                up.struck = None;
+                let pid = nix::unistd::Pid::from_raw(agent.id() as i32);
+                match up.behaviour {
+                    Some(Behaviour::AgentKilled) => {
+                        let _ = kill(pid, Signal::SIGKILL); // the next look finds it ended, as if it had ended before
+                    }
+                    Some(Behaviour::AgentHangs) => {
+                        let _ = kill(pid, Signal::SIGSTOP); // it may have ended just now
+                        self.shared.happened(Happening::AgentStopped, |_| {});
+                    }
+                    _ => {
+                        self.machine.signal_all(Signal::SIGSTOP);
+                        self.shared.happened(Happening::Froze, |_| {});
+                    }
+                }
+            }
+        } else if due(up.restart) {
+            up.restart = None;
+            let (program, behaviour) = (up.program.clone(), up.behaviour);
+            let agent = self.start_agent(&program, behaviour)?;
+            let pid = agent.id();
+            if let Power::Up(up) = &mut self.power {
+                (up.agent, up.struck) = (Some(agent), strikes(behaviour));
+            }
+            self.shared.happened(Happening::AgentRestarted, |status| status.agent = Some(pid));
+        }
+        Ok(())
     }
 
     /// Takes the lines that have come: `arm N`, `feed`. While the machine is not up nobody is there to send any.
     fn hear_the_watchdog(&mut self) {
         let mut line = [0; 64];
         while let Ok(length) = self.watchdog.recv(&mut line) {
-            if !matches!(self.power, Power::Up { .. }) {
+            if !matches!(self.power, Power::Up(_)) {
                 continue;
             }
             let line = String::from_utf8_lossy(line.get(..length).unwrap_or_default()).into_owned();
@@ -164,60 +242,81 @@ impl Runner {
         self.shared.happened(Happening::WatchdogArmed(seconds), |_| {});
     }
 
-    /// Bootloader, kernel, user space.
+    /// The bootloader's part.
     fn boot(&mut self) -> Result<()> {
         let Some((group, why)) = self.firmware.boot()? else {
-            self.power = Power::Up { freezes: None, agent: None };
-            self.shared.happened(Happening::NothingBootable, |_| {});
+            self.shared.happened(Happening::ResetAsked, |_| {}); // the last line of the script
+            self.reset();
             return Ok(());
         };
         let image = self.firmware.image(group)?;
         let behaviour = image.as_ref().map_or(Behaviour::NeverUp, |image| image.behaviour);
-        self.power = Power::Up { freezes: None, agent: None };
+        let own = image.as_ref().and_then(|image| image.agent.clone());
+        let program = own.unwrap_or_else(|| self.agent.clone());
+        let until = Instant::now() + self.boot_time / 2;
+        self.power = Power::Kernel { until, booted: Booted { group, why, behaviour, program } };
         self.shared.happened(Happening::Boots(group, why), |status| {
             status.running = Some((group, why));
             status.image = image;
         });
-        if why == Why::Trial {
+        if why != Why::Good {
             self.arm(self.watchdog_s);
         }
+        Ok(())
+    }
+
+    /// The kernel is done.
+    fn come_up(&mut self, booted: Booted) -> Result<()> {
+        let Booted { group, why, behaviour, program } = booted;
+        self.power = Power::Up(Up::default());
         if behaviour == Behaviour::NeverUp {
             self.shared.happened(Happening::NeverComesUp, |_| {});
             return Ok(());
         }
-        let agent = self.user_space(group, why, behaviour)?;
+        self.user_space(group, why, behaviour)?;
+        let behaviour = Some(behaviour);
+        let agent = self.start_agent(&program, behaviour)?;
         let pid = agent.id();
-        let freezes = (behaviour == Behaviour::Freezes).then(|| Instant::now() + FREEZES_AFTER);
-        self.power = Power::Up { freezes, agent: Some(agent) };
+        let struck = strikes(behaviour);
+        self.power = Power::Up(Up { behaviour, struck, restart: None, agent: Some(agent), program });
         self.shared.happened(Happening::AgentStarted, |status| status.agent = Some(pid));
         Ok(())
     }
 
-    /// What does not outlive a boot is made anew, the application comes up if it is healthy, the agent is started.
-    fn user_space(&self, group: Group, why: Why, behaviour: Behaviour) -> Result<Child> {
-        let Files { run, running, app, config, log, .. } = &self.files;
+    /// What does not outlive a boot is made anew, and the application comes up if it is healthy.
+    fn user_space(&self, group: Group, why: Why, behaviour: Behaviour) -> Result<()> {
+        let Files { run, running, app, .. } = &self.files;
         let _ = std::fs::remove_dir_all(run); // not there at the first boot
         std::fs::create_dir_all(run).doing(|| run.display().to_string())?;
         std::fs::write(running, format!("{group}\n")).doing(|| running.display().to_string())?;
         if behaviour == Behaviour::Healthy {
             std::fs::write(app, "").doing(|| app.display().to_string())?;
         }
-        let log =
-            OpenOptions::new().append(true).create(true).open(log).doing(|| log.display().to_string())?;
-        let errors = log.try_clone().doing(|| "the agent's log")?;
-        writeln!(&log, "-- boots {group}, {}", why.name()).doing(|| "the agent's log")?;
-        let mut agent = Command::new(&self.agent);
-        agent.arg("run").arg("--config").arg(config).process_group(0);
+        writeln!(self.log()?, "-- boots {group}, {}", why.name()).doing(|| "the agent's log")
+    }
+
+    fn start_agent(&self, program: &std::path::Path, behaviour: Option<Behaviour>) -> Result<Child> {
+        let (log, errors) = (self.log()?, self.log()?);
+        let mut agent = match behaviour {
+            Some(Behaviour::AgentCrashes) => Command::new("false"), // the agent of this image
+            _ => Command::new(program),
+        };
+        agent.arg("run").arg("--config").arg(&self.files.config).process_group(0);
         self.machine.mark(&mut agent);
         agent.stdin(Stdio::null()).stdout(log).stderr(errors);
-        agent.spawn().doing(|| format!("starting {}", self.agent.display()))
+        agent.spawn().doing(|| format!("starting {}", program.display()))
+    }
+
+    fn log(&self) -> Result<File> {
+        let log = &self.files.log;
+        OpenOptions::new().append(true).create(true).open(log).doing(|| log.display().to_string())
     }
 
     /// Off and on again.
     fn reset(&mut self) {
         self.down();
         self.shared.set(|status| *status = super::Status { power: true, ..Default::default() });
-        self.power = Power::Booting { until: Instant::now() + self.boot_time };
+        self.power = Power::Booting { until: Instant::now() + self.boot_time / 2 };
     }
 
     fn power_cut(&mut self) {
@@ -228,10 +327,16 @@ impl Runner {
     /// Nothing runs any more, and nothing is remembered but what stands on the disk.
     fn down(&mut self) {
         self.machine.kill_all();
-        if let Power::Up { agent: Some(agent), .. } = &mut self.power {
+        if let Power::Up(Up { agent: Some(agent), .. }) = &mut self.power {
             let _ = agent.wait(); // it has been killed, or has ended before
         }
         self.power = Power::Off;
         self.bites = None;
     }
+}
+
+/// When something happens to an image that fares so.
+fn strikes(behaviour: Option<Behaviour>) -> Option<Instant> {
+    let struck = [Behaviour::Freezes, Behaviour::AgentKilled, Behaviour::AgentHangs];
+    behaviour.filter(|behaviour| struck.contains(behaviour)).map(|_| Instant::now() + FREEZES_AFTER)
 }

@@ -89,6 +89,7 @@ fn one(folder: &Path, programs: &Programs, bytes: u64) -> Result<Measured> {
         watchdog_s: 30,
         approve: true,
         broker: Some(address),
+        broker_required: false,
     };
     let gateway = Gateway::build(plan, &pki, &operator.trust())?;
     gateway.board().flash(Group::A, &old)?;

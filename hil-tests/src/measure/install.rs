@@ -84,6 +84,7 @@ pub fn measure(words: &Words) -> Result<bool> {
         watchdog_s: 30,
         approve: true,
         broker: None,
+        broker_required: false,
     };
     let gateway = Gateway::build(plan, &Pki::create(&at("pki"))?, &operator.trust())?;
     gateway.board().flash(Group::A, &old)?;

@@ -75,7 +75,7 @@ impl Words {
 /// An image of which no segment but its holes is in another one: nothing of it can be copied. A quarter is holes, not quite a
 /// half compresses well, the rest not at all.
 fn image(path: &Path, version: &str, bytes: u64) -> Result<()> {
-    let header = Header { version: version.into(), behaviour: Behaviour::Healthy };
+    let header = Header::new(version, Behaviour::Healthy);
     Spec { header, bytes, seed: 1, changed_percent: 100 }.write(path)
 }
 
