@@ -20,6 +20,16 @@ impl Programs {
         Ok(Programs { agent: executable(&messages, "mainstay")?, ctl: executable(&messages, "mainstayctl")? })
     }
 
+    /// The device binary of another build ([`OTHER_BUILD`](crate::bench::OTHER_BUILD)), kept apart from cargo's own, which is
+    /// built again as it was. Both take seconds: only the package itself is compiled.
+    pub fn other_agent() -> Result<PathBuf> {
+        let built = executable(&build_with(&["mainstay"], Some(crate::bench::OTHER_BUILD))?, "mainstay")?;
+        let other = built.with_file_name("mainstay-other");
+        std::fs::copy(&built, &other).doing(|| other.display().to_string())?;
+        build(&["mainstay"])?;
+        Ok(other)
+    }
+
     /// With a device binary that is there already.
     pub fn with_agent(agent: &Path) -> Result<Programs> {
         if !agent.is_file() {
@@ -33,7 +43,16 @@ impl Programs {
 /// Builds programs; cargo's messages. The packages that are selected are those that this one depends on, and it: so
 /// all dependencies have the features that they were built with for this program, and are not built anew.
 fn build(programs: &[&str]) -> Result<String> {
+    build_with(programs, None)
+}
+
+/// As [`build`], with a suffix to the agent's version.
+fn build_with(programs: &[&str], suffix: Option<&str>) -> Result<String> {
     let mut cargo = cargo();
+    match suffix {
+        Some(suffix) => cargo.env("MAINSTAY_BUILD", suffix),
+        None => cargo.env_remove("MAINSTAY_BUILD"),
+    };
     cargo.args(["build", "--package", "mainstay-hil", "--package", "mainstay", "--package", "mainstayctl"]);
     cargo.args(programs.iter().flat_map(|program| ["--bin", program]));
     cargo.args(["--message-format", "json-render-diagnostics"]);

@@ -14,6 +14,7 @@
 pub mod console;
 pub mod qemu;
 pub mod real_board;
+pub mod virtual_board;
 
 use crate::Result;
 use mainstay_bootloader_glue::convention::Why;
