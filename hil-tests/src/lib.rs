@@ -15,6 +15,9 @@
 //! * [`listener`] what gateways tell their operator
 //! * [`bill`] what a bundle has to cost a gateway, computed without it
 //! * [`programs`] the two binaries, built
+//! * [`proof`] what was proven, line by line, with figures
+//! * [`interrupt`] Ctrl-C
+//! * [`scenario`] the ten scenarios of the laboratory, written once for all benches
 //! * [`screen`] to watch it on
 //! * [`measure`] memory and time of the release binary
 //! * [`demo`] the six scenes of `cargo demo`
@@ -29,11 +32,14 @@ pub mod demo;
 pub mod disk;
 pub mod gateway;
 pub mod image;
+pub mod interrupt;
 pub mod listener;
 pub mod measure;
 pub mod operator;
 pub mod pki;
 pub mod programs;
+pub mod proof;
+pub mod scenario;
 pub mod screen;
 
 pub use mainstay_lab::{Doing, Result, Trouble};
