@@ -113,8 +113,13 @@ impl Log {
         String::from_utf8_lossy(&self.lock().console).into_owned()
     }
 
+    /// The line that is not ended yet.
+    pub fn partial(&self) -> String {
+        self.lock().partial.clone()
+    }
+
     /// The line that is not ended yet, and when it was begun; `None`: nothing is on it.
-    pub fn partial(&self) -> Option<(Instant, String)> {
+    pub fn begun(&self) -> Option<(Instant, String)> {
         let inner = self.lock();
         inner.begun.map(|at| (at, inner.partial.clone()))
     }
@@ -251,7 +256,7 @@ mod tests {
         log.console_bytes(b"\x1b[2J\x1b[01;01Hmainstay: order A B\r\n\r\n~ ");
         log.console_bytes(b"# \x1b[");
         assert_eq!(lines(&log), ["mainstay: order A B"]);
-        assert_eq!(log.partial().unwrap().1, "~ # ");
+        assert_eq!(log.partial(), "~ # ");
         log.console_bytes(b"6nls\r\n");
         assert_eq!(lines(&log), ["mainstay: order A B", "~ # ls"]);
         assert!(log.console().starts_with("\u{1b}[2J"));

@@ -147,10 +147,10 @@ impl Bench for QemuBench {
     }
 
     fn events(&mut self) -> Result<Vec<Event>> {
-        if let Some(Seen::Gone(said)) = self.log.since(0).last().map(|entry| &entry.seen) {
-            if !said.is_empty() {
-                return Err(Trouble::new(format!("QEMU has ended: {said}")));
-            }
+        if let Some(Seen::Gone(said)) = self.log.since(0).last().map(|entry| &entry.seen)
+            && !said.is_empty()
+        {
+            return Err(Trouble::new(format!("QEMU has ended: {said}")));
         }
         Ok(story::events(&self.log))
     }

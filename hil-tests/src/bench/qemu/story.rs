@@ -35,10 +35,10 @@ pub fn events(log: &Log) -> Vec<Event> {
             Seen::Qmp { .. } => {}
         }
     }
-    if let Some((at, line)) = log.partial() {
-        if is_prompt(&line) {
-            told.push(Event { at, what: What::Prompt });
-        }
+    if let Some((at, line)) = log.begun()
+        && is_prompt(&line)
+    {
+        told.push(Event { at, what: What::Prompt });
     }
     told
 }
