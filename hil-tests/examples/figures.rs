@@ -15,10 +15,9 @@ use mainstay_hil::operator::{Access, Operator, Packing};
 use mainstay_hil::pki::Pki;
 use mainstay_hil::programs::Programs;
 use mainstay_hil::{Doing, Result, Trouble};
-use mainstay_lab::board::Board;
-use mainstay_lab::board::x86::{EnvironmentOn, X86, X86Parts};
-use mainstay_lab::provision::{Provision, Want};
-use std::path::{Path, PathBuf};
+use mainstay_lab::board::{Board, BoardKind};
+use mainstay_lab::provision::Provision;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 const FLEET: &str = "laboratory";
@@ -28,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(900);
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let [board, agent, ..] = &words[..] else {
-        return Err(Trouble::new("expected a board (x86-bios, x86-uefi) and the device binary"));
+        return Err(Trouble::new("expected a board (x86-bios …) and the device binary"));
     };
     let nature = match words.get(2) {
         Some(name) => nature(name).doing(|| format!("{name}: no such nature"))?,
@@ -139,17 +138,13 @@ fn nature(name: &str) -> Option<Nature> {
 }
 
 fn make(name: &str, cache: &Path, agent: &Path, folder: &Path) -> Result<Box<dyn Board>> {
-    let (want, uefi) = match name {
-        "x86-bios" => (Want::X86Bios, false),
-        "x86-uefi" => (Want::X86Uefi, true),
-        _ => return Err(Trouble::new(format!("{name}: expected x86-bios or x86-uefi"))),
-    };
-    let parts = Provision::new(cache).provide(&[want])?;
-    if let Some(why) = parts.why_not(want) {
-        return Err(Trouble::new(why));
+    let kinds = BoardKind::ALL.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ");
+    let kind = BoardKind::from_name(name).doing(|| format!("{name}: expected one of {kinds}"))?;
+    let parts = Provision::new(cache).provide(&[kind.want()])?;
+    match parts.why_not(kind.want()) {
+        Some(why) => Err(Trouble::new(why)),
+        None => kind.create(&parts, agent, &folder.join("board")),
     }
-    let parts = X86Parts::of(&parts, agent, uefi, EnvironmentOn::Fat)?;
-    Ok(Box::new(X86::create(parts, &PathBuf::from(folder).join("board"))?))
 }
 
 /// Laps on the wall and in QEMU's CPU.

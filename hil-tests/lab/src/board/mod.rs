@@ -1,7 +1,10 @@
 //! The emulated boards: which machine, which bootloader, where its environment stands, and what a guest has to know of it.
 
 pub mod grub;
+mod kind;
 pub mod x86;
+
+pub use kind::BoardKind;
 
 use crate::Result;
 use crate::disk::Tree;
