@@ -3,8 +3,11 @@
 //! Each command prints a Markdown table that can be pasted into a page or a review, and fails when a budget of
 //! `agent/docs/DESIGN.md` is broken. This crate depends on nothing of ours: it builds the others and measures them.
 
+mod dist;
 mod measure;
+mod musl;
 mod size;
+mod target;
 mod tools;
 
 use lexopt::prelude::*;
@@ -14,7 +17,11 @@ const HELP: &str = "\
 cargo xtask COMMAND
 
   size [--target TRIPLE]...   build the static device binary with the release profile, and weigh it
-                              against its budget (default: x86_64 and aarch64, each where it can be built)
+                              against its budget (default: every target, each where it can be built)
+  dist --all | --target TRIPLE... [--run] [--reproducible]
+                              the same, each within its budget or not at all, into target/dist/TRIPLE/mainstay, with
+                              SHA256SUMS; --run: each takes an install into a file, under qemu-user where it must be;
+                              --reproducible: each is built again at another place, and has to be the same bytes
   footprint [--size MIB]... [--folder DIR]
                               measure the memory of the static device binary while it takes images over MQTT with TLS
                               from a Mosquitto, against its budgets (default: 64 and 1024 MiB)
@@ -23,14 +30,16 @@ cargo xtask COMMAND
                               (default: 1024 MiB, 3 rounds)
   help                        this text
 
-A command ends with 0 when everything it measured is within its budget, with 1 when something is above,
-and with 2 when it could not measure.
+A command ends with 0 when everything it measured is within its budget, with 1 when something is above or two builds
+differ, and with 2 when it could not measure.
 ";
 
 /// How a command can fail.
 enum Failure {
     /// It was measured, and it is too much.
     AboveBudget(String),
+    /// It was built twice, and is not the same.
+    Differs(String),
     /// It could not be measured.
     Unmeasured(String),
 }
@@ -56,6 +65,10 @@ fn main() -> ExitCode {
             eprintln!("xtask: above budget: {what}");
             ExitCode::from(1)
         }
+        Err(Failure::Differs(what)) => {
+            eprintln!("xtask: not reproducible: {what}");
+            ExitCode::from(1)
+        }
         Err(Failure::Unmeasured(why)) => {
             eprintln!("xtask: {why}");
             ExitCode::from(2)
@@ -66,6 +79,7 @@ fn main() -> ExitCode {
 fn run(mut args: lexopt::Parser) -> Outcome {
     match args.next()? {
         Some(Value(command)) if command == "size" => size::run(args),
+        Some(Value(command)) if command == "dist" => dist::run(args),
         Some(Value(command)) if command == "footprint" => measure::run("footprint", args),
         Some(Value(command)) if command == "bench" => measure::run("install", args),
         Some(Value(command)) if command == "help" => help(),

@@ -1,20 +1,18 @@
-//! What every command needs: cargo, the workspace's folder, and whether a tool is there.
+//! What every command needs: cargo, the workspace's folder, whether a tool is there, and files with errors that name them.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The folder of the workspace.
-pub fn workspace() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+/// The folder of the workspace, without `..`: it is written into the binary's place of it.
+pub fn workspace() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here).to_owned()
 }
 
 /// Where cargo builds into.
 pub fn target_dir() -> PathBuf {
-    match std::env::var_os("CARGO_TARGET_DIR") {
-        Some(folder) => workspace().join(folder),
-        None => workspace().join("target"),
-    }
+    workspace().join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }
 
 /// The cargo that started us, without what it told us of this package: build scripts that look at those variables (ring's
@@ -46,4 +44,45 @@ pub fn output(command: &mut Command) -> Result<String, String> {
         true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
         false => Err(said(&name, &String::from_utf8_lossy(&output.stderr).trim())),
     }
+}
+
+/// Reads a file.
+pub fn read(path: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// Writes a file, and the folders that it stands in.
+pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<(), String> {
+    make_folder(path.parent().unwrap_or(Path::new("/")))?;
+    std::fs::write(path, bytes).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// Copies a file with its mode, and makes the folders that the copy stands in.
+pub fn copy(from: &Path, to: &Path) -> Result<(), String> {
+    make_folder(to.parent().unwrap_or(Path::new("/")))?;
+    std::fs::copy(from, to).map_err(|e| format!("{} to {}: {e}", from.display(), to.display()))?;
+    Ok(())
+}
+
+/// Makes a folder, and those that it stands in.
+pub fn make_folder(path: &Path) -> Result<(), String> {
+    std::fs::create_dir_all(path).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// Makes a folder that is empty, whatever stood there.
+pub fn make_empty_folder(path: &Path) -> Result<(), String> {
+    if path.exists() {
+        std::fs::remove_dir_all(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    }
+    make_folder(path)
+}
+
+/// What stands in a folder, by name.
+pub fn entries(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let said = |e: std::io::Error| format!("{}: {e}", folder.display());
+    let entries = std::fs::read_dir(folder).map_err(said)?;
+    let mut paths =
+        entries.map(|entry| Ok(entry.map_err(said)?.path())).collect::<Result<Vec<_>, String>>()?;
+    paths.sort();
+    Ok(paths)
 }
