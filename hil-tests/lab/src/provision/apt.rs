@@ -244,13 +244,13 @@ pub(super) enum Way<'a> {
 }
 
 impl Way<'_> {
-    /// The command that installs.
+    /// The command that installs, and removes nothing: apt would buy an older QEMU with the tools of a newer one.
     pub(super) fn command(&self, packages: &[&str]) -> Command {
         let mut command = match self {
             Way::Plain => Command::new("apt-get"),
             Way::Updated(root) | Way::Backports(root, _) => root.command("apt-get"),
         };
-        command.args(["install", "-y", "--no-install-recommends"]);
+        command.args(["install", "-y", "--no-remove", "--no-install-recommends"]);
         if let Way::Backports(_, release) = self {
             command.arg("-t").arg(release.backports());
         }
@@ -288,14 +288,18 @@ fn would_install(simulation: &str) -> Versions {
     installed.collect()
 }
 
-/// Why apt refuses: the packages that it names, and its errors.
+/// Why apt refuses: what it would have to remove, the packages that it names, and its errors.
 fn refusal(output: &str) -> String {
+    let removed = output.lines().skip_while(|line| !line.ends_with("packages will be REMOVED:")).skip(1);
+    let removed: Vec<_> =
+        removed.take_while(|line| line.starts_with(' ')).flat_map(str::split_whitespace).collect();
+    let removal = (!removed.is_empty()).then(|| format!("it would remove {}", removed.join(" ")));
     let reason = |line: &&str| {
         let dependency = [" : Depends:", " : Breaks:", " : Conflicts:", " : PreDepends:"];
         line.starts_with("E: ") || dependency.iter().any(|word| line.contains(word))
     };
-    let reasons: Vec<_> =
-        output.lines().filter(reason).map(|line| line.trim().trim_start_matches("E: ")).collect();
+    let reasons = output.lines().filter(reason).map(|line| line.trim().trim_start_matches("E: ").to_owned());
+    let reasons: Vec<_> = removal.into_iter().chain(reasons).collect();
     if reasons.is_empty() { "apt-get gave no reason".to_owned() } else { reasons.join("; ") }
 }
 
@@ -381,6 +385,8 @@ Somebody|Somebody|main|bookworm|bookworm|http://else.example/apt
              "Unable to locate package u-boot-nowhere"),
             ("The following packages have unmet dependencies:\n qemu-utils : Breaks: qemu-system-common (< 1:8.0) but 1:7.2+dfsg-7 is to be installed\nE: Error, pkgProblemResolver::Resolve generated breaks, this may be caused by held packages.\n",
              "qemu-utils : Breaks: qemu-system-common (< 1:8.0) but 1:7.2+dfsg-7 is to be installed; Error, pkgProblemResolver::Resolve generated breaks, this may be caused by held packages."),
+            ("The following packages will be REMOVED:\n  qemu-utils\nThe following NEW packages will be installed:\n  x\nE: Packages need to be removed but remove is disabled.\n",
+             "it would remove qemu-utils; Packages need to be removed but remove is disabled."),
             ("", "apt-get gave no reason"),
         ];
         for (output, words) in cases {

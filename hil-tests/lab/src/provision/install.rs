@@ -2,7 +2,7 @@
 //!
 //! Plainly first. Where apt refuses that, or has only a version that is too old, with the backports added by a private
 //! configuration: a Debian 12 that has the `qemu-utils` of the backports takes no `qemu-system-*` of its own release, for
-//! "qemu-utils Breaks qemu-system-common (< 1:8.0)". apt simulates either before anything is touched.
+//! "qemu-utils Breaks qemu-system-common (< 1:8.0)". apt simulates either before anything is touched, and may remove nothing.
 
 use super::Work;
 use super::apt::{AptRoot, Scope, Versions, Way};

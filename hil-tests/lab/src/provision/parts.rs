@@ -245,7 +245,7 @@ mod tests {
     use super::*;
 
     fn lack(what: &str, wants: &[Want]) -> Lack {
-        let remedy = "apt-get install -y --no-install-recommends qemu-system-arm".to_owned();
+        let remedy = "apt-get install -y --no-remove --no-install-recommends qemu-system-arm".to_owned();
         Lack { what: what.to_owned(), why: "not root".to_owned(), remedy, wants: wants.to_vec() }
     }
 
@@ -272,7 +272,10 @@ mod tests {
             assert!(reasons.iter().all(|reason| why.contains(reason)), "{want:?}: {why}");
             assert_eq!(why.lines().count(), reasons.len(), "{want:?}: {why}");
         }
-        assert_eq!(parts.remedies(), ["apt-get install -y --no-install-recommends qemu-system-arm"]);
+        assert_eq!(
+            parts.remedies(),
+            ["apt-get install -y --no-remove --no-install-recommends qemu-system-arm"]
+        );
         let asked = parts.program("qemu-system-aarch64").unwrap_err().to_string();
         assert!(asked.contains("to get it: apt-get install"), "{asked}");
         assert!(parts.program("mosquitto").unwrap_err().to_string().contains("not asked for"));
