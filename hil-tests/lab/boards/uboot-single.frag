@@ -2,14 +2,15 @@
 # the environment in one copy at a raw offset of an (e)MMC, and U-Boot's own boot counter. Else as uboot-redundant.frag.
 # What kconfig does not take over of it is an error of the build, see src/provision/uboot.rs.
 
-# The medium: QEMU's sdhci-pci with an sd-card; Linux has it as /dev/mmcblk0. DMA by ADMA2, which 64-bit U-Boot speaks with 64-bit
-# descriptors only: the controller has to say that it knows them (capareg, see src/board/arm64.rs). By SDMA a read of more
-# than 512 KiB never ends: QEMU ignores the address that U-Boot writes at the boundary.
+# The medium: QEMU's sdhci-pci with an sd-card; Linux has it as /dev/mmcblk0. At most 64 KiB by one command: QEMU moves them while the
+# guest writes the command. More than that it moves later, a busy computer then keeps U-Boot from its registers for more than
+# the second that it waits, and at a 512 KiB boundary QEMU's SDMA stops for ever.
 CONFIG_MMC=y
 CONFIG_DM_MMC=y
 CONFIG_MMC_PCI=y
 CONFIG_MMC_SDHCI=y
-CONFIG_MMC_SDHCI_ADMA=y
+CONFIG_MMC_SDHCI_SDMA=y
+CONFIG_SYS_MMC_MAX_BLK_COUNT=128
 CONFIG_CMD_MMC=y
 # It hangs on PCI, which has to be there before the environment is read. (With -DCONFIG_SYS_EARLY_PCI_INIT=1, no kconfig.)
 CONFIG_PCI_INIT_R=y
