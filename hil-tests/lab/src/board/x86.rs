@@ -290,7 +290,8 @@ fn board_files(environment: EnvironmentOn) -> BoardFiles {
         ),
         board_toml: BOARD_TOML.replace("/boot/efi", folder),
         extra,
-        kernel_in_boot: true,
+        kernel_path: "/boot/vmlinuz",
+        pack_kernel: false,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Small root file systems around the static device binary: Debian's kernel, busybox, an init of our own, and nothing else.
 //!
 //! ```text
-//! /boot/vmlinuz, initrd.img     what GRUB loads (a board may put other files there: device trees)
+//! /boot/vmlinuz, initrd.img     what GRUB loads (U-Boot looks for Image or zImage; a board may add a device tree)
 //! /bin/busybox, /bin/*          the tools
 //! /bin/mainstay                 the agent, static
 //! /sbin/init                    guest/init: mounts, network, supervision, shell
@@ -53,14 +53,18 @@ pub struct BoardFiles {
     pub board_toml: String,
     /// What else is to be in the image: folders to mount on, device trees, a kernel in another place.
     pub extra: Tree,
-    /// Whether kernel and initrd go to `/boot/vmlinuz` and `/boot/initrd.img`; a board may place them by `extra`.
-    pub kernel_in_boot: bool,
+    /// Where its bootloader looks for the kernel: `/boot/vmlinuz`. The initrd is `/boot/initrd.img`.
+    pub kernel_path: &'static str,
+    /// Whether the kernel is packed with gzip, for a bootloader that unpacks it.
+    pub pack_kernel: bool,
 }
 
 /// Makes images for one board.
 pub struct Images {
     base: PathBuf,
     kernel: PathBuf,
+    kernel_path: &'static str,
+    pack_kernel: bool,
     agent: PathBuf,
     folder: PathBuf,
 }
@@ -84,9 +88,8 @@ impl Images {
         std::fs::write(&initrd, make_initrd(parts, board)?).doing(|| initrd.display().to_string())?;
         let base = folder.join("base.ext4");
         let mut tree = board.extra.clone();
-        if board.kernel_in_boot {
-            tree.file("/boot/vmlinuz", &parts.kernel, 0o644).file("/boot/initrd.img", &initrd, 0o644);
-        }
+        tree.add(board.kernel_path, kernel(&parts.kernel, false, board.pack_kernel)?);
+        tree.file("/boot/initrd.img", &initrd, 0o644);
         if let Some(module) = board.watchdog_module {
             // What it depends on is loaded by the initrd: nothing of that touches the device.
             let needed = modules::with_needed(&parts.modules, &[module])?;
@@ -108,6 +111,8 @@ impl Images {
         Ok(Images {
             base,
             kernel: parts.kernel.clone(),
+            kernel_path: board.kernel_path,
+            pack_kernel: board.pack_kernel,
             agent: parts.agent.clone(),
             folder: folder.to_owned(),
         })
@@ -134,9 +139,7 @@ impl Images {
             tree.file(AGENT, agent, 0o755);
         }
         if spec.nature == Nature::KernelHangs {
-            let kernel = std::fs::read(&self.kernel).doing(|| self.kernel.display().to_string())?;
-            let hanging = nature::hanging_kernel(kernel)?;
-            tree.add("/boot/vmlinuz", disk::Node::Bytes(hanging, 0o644));
+            tree.add(self.kernel_path, kernel(&self.kernel, true, self.pack_kernel)?);
         }
         ext4::edit(at, &tree)?;
         match spec.nature {
@@ -151,6 +154,18 @@ impl Images {
 pub fn version_in(slot: At) -> Result<Option<String>> {
     let text = ext4::read(slot, "/etc/lab/version")?;
     Ok(text.and_then(|text| String::from_utf8(text).ok()).map(|text| text.trim().to_owned()))
+}
+
+/// A kernel as it goes into an image.
+fn kernel(path: &Path, hangs: bool, packed: bool) -> Result<disk::Node> {
+    let mut bytes = std::fs::read(path).doing(|| path.display().to_string())?;
+    if hangs {
+        bytes = nature::hanging_kernel(bytes)?;
+    }
+    if packed {
+        bytes = output_of_input(tool("gzip").args(["-6", "-n"]), &bytes)?.stdout;
+    }
+    Ok(disk::Node::Bytes(bytes, 0o644))
 }
 
 fn make_initrd(parts: &Ingredients, board: &BoardFiles) -> Result<Vec<u8>> {

@@ -70,13 +70,13 @@ impl Nature {
 /// compressed kernel. Both entries become `cli; hlt; jmp -3`, which costs the host no CPU, and the payload loses its magic,
 /// for who comes in by the EFI stub.
 ///
-/// arm64 (Documentation/arch/arm64/booting.rst): `ARM\x64` at 0x38; the first instruction is the entry: it becomes `b .`; with an EFI
-/// header it is `MZ`, read as an instruction of no effect, and the second one is the branch. arm (zImage): 0x016f2818 at
-/// 0x24; the code before it is a row of no-ops, and the first becomes `b .`.
+/// arm64 (Documentation/arch/arm64/booting.rst): `ARM\x64` at 0x38. arm (zImage, Documentation/arch/arm/booting.rst): 0x016f2818 at
+/// 0x24. Both are entered at their first instruction, which becomes `wfi`, and the second a jump back to it: interrupts are
+/// masked there, so nothing wakes the CPU, and the host's is free too.
 pub fn hanging_kernel(mut kernel: Vec<u8>) -> Result<Vec<u8>> {
     const X86_HALT: &[u8] = &[0xfa, 0xf4, 0xeb, 0xfd];
-    const ARM64_LOOP: &[u8] = &[0x5f, 0x20, 0x03, 0xd5, 0xff, 0xff, 0xff, 0x17]; // wfe; b .-4
-    const ARM_LOOP: &[u8] = &[0xfe, 0xff, 0xff, 0xea];
+    const ARM64_WAIT: &[u8] = &[0x7f, 0x20, 0x03, 0xd5, 0xff, 0xff, 0xff, 0x17];
+    const ARM_WAIT: &[u8] = &[0x03, 0xf0, 0x20, 0xe3, 0xfd, 0xff, 0xff, 0xea];
     let patches: Vec<(usize, &[u8])> = if kernel.get(0x202..0x206) == Some(b"HdrS") {
         let setup = usize::from(*kernel.get(0x1f1).unwrap_or(&0));
         let code = (if setup == 0 { 4 } else { setup } + 1) * 512;
@@ -84,10 +84,9 @@ pub fn hanging_kernel(mut kernel: Vec<u8>) -> Result<Vec<u8>> {
         let payload = payload.map(u32::from_le_bytes).doing(|| "kernel: no payload")? as usize;
         vec![(code, X86_HALT), (code + 0x200, X86_HALT), (code + payload, &[0; 64])]
     } else if kernel.get(0x38..0x3c) == Some(b"ARM\x64") {
-        // The second instruction may have to stay a branch's target: the loop takes its place and the reserved word's.
-        vec![(4, ARM64_LOOP.get(4..).unwrap_or_default())]
+        vec![(0, ARM64_WAIT)]
     } else if kernel.get(0x24..0x28) == Some(&[0x18, 0x28, 0x6f, 0x01]) {
-        vec![(0, ARM_LOOP)]
+        vec![(0, ARM_WAIT)]
     } else {
         return Err(Trouble::new(
             "kernel: expected a bzImage, an arm64 Image or a zImage, found none of them",
@@ -136,5 +135,19 @@ mod tests {
         assert_eq!(hanging[2048 + 0x200..2048 + 0x204], [0xfa, 0xf4, 0xeb, 0xfd]);
         assert_eq!(hanging[2048 + 0x400..2048 + 0x440], [0; 64]);
         assert!(hanging_kernel(vec![0; 8192]).is_err());
+    }
+
+    #[test]
+    fn a_hanging_arm_kernel_waits_at_its_entry_and_keeps_the_magic_that_u_boot_looks_for() {
+        for (magic_at, magic, wait) in [
+            (0x38, b"ARM\x64", [0xd503_207f_u32, 0x17ff_ffff]),
+            (0x24, b"\x18\x28\x6f\x01", [0xe320_f003, 0xeaff_fffd]),
+        ] {
+            let mut kernel = vec![0x11; 4096];
+            kernel[magic_at..magic_at + 4].copy_from_slice(magic);
+            let hanging = hanging_kernel(kernel).unwrap();
+            assert_eq!(hanging[..8], wait.map(u32::to_le_bytes).concat());
+            assert_eq!(&hanging[magic_at..magic_at + 4], magic);
+        }
     }
 }
