@@ -1,6 +1,7 @@
 //! The boards by their names: what each needs to be provided, and how it is made.
 
 use super::Board;
+use super::arm64::{Arm64, Arm64Parts, Copies, Counts};
 use super::x86::{EnvironmentOn, X86, X86Parts};
 use crate::Result;
 use crate::provision::{Arch, Parts, Want};
@@ -15,11 +16,24 @@ pub enum BoardKind {
     X86Uefi,
     /// x86_64 with GRUB under a BIOS, its environment on ext4.
     X86BiosExt4,
+    /// arm64 with U-Boot, its environment in two copies, our boot script.
+    Arm64Uboot,
+    /// The same, with one copy.
+    Arm64UbootSingle,
+    /// arm64 with U-Boot that counts by itself, its environment in two copies.
+    Arm64Bootcount,
 }
 
 impl BoardKind {
     /// All of them, in the order in which they are listed.
-    pub const ALL: &[BoardKind] = &[BoardKind::X86Bios, BoardKind::X86Uefi, BoardKind::X86BiosExt4];
+    pub const ALL: &[BoardKind] = &[
+        BoardKind::X86Bios,
+        BoardKind::X86Uefi,
+        BoardKind::X86BiosExt4,
+        BoardKind::Arm64Uboot,
+        BoardKind::Arm64UbootSingle,
+        BoardKind::Arm64Bootcount,
+    ];
 
     /// As people call it.
     pub const fn name(self) -> &'static str {
@@ -27,6 +41,9 @@ impl BoardKind {
             BoardKind::X86Bios => "x86-bios",
             BoardKind::X86Uefi => "x86-uefi",
             BoardKind::X86BiosExt4 => "x86-bios-ext4",
+            BoardKind::Arm64Uboot => "arm64-uboot",
+            BoardKind::Arm64UbootSingle => "arm64-uboot-single",
+            BoardKind::Arm64Bootcount => "arm64-bootcount",
         }
     }
 
@@ -40,6 +57,8 @@ impl BoardKind {
         match self {
             BoardKind::X86Bios | BoardKind::X86BiosExt4 => Want::X86Bios,
             BoardKind::X86Uefi => Want::X86Uefi,
+            BoardKind::Arm64Uboot | BoardKind::Arm64Bootcount => Want::Arm64,
+            BoardKind::Arm64UbootSingle => Want::Arm64Single,
         }
     }
 
@@ -47,6 +66,7 @@ impl BoardKind {
     pub const fn arch(self) -> Arch {
         match self {
             BoardKind::X86Bios | BoardKind::X86Uefi | BoardKind::X86BiosExt4 => Arch::Amd64,
+            BoardKind::Arm64Uboot | BoardKind::Arm64UbootSingle | BoardKind::Arm64Bootcount => Arch::Arm64,
         }
     }
 
@@ -55,10 +75,16 @@ impl BoardKind {
         let x86 = |uefi, environment| -> Result<Box<dyn Board>> {
             Ok(Box::new(X86::create(X86Parts::of(parts, agent, uefi, environment)?, folder)?))
         };
+        let arm64 = |copies, counts| -> Result<Box<dyn Board>> {
+            Ok(Box::new(Arm64::create(Arm64Parts::of(parts, agent, copies, counts)?, folder)?))
+        };
         match self {
             BoardKind::X86Bios => x86(false, EnvironmentOn::Fat),
             BoardKind::X86Uefi => x86(true, EnvironmentOn::Fat),
             BoardKind::X86BiosExt4 => x86(false, EnvironmentOn::Ext4),
+            BoardKind::Arm64Uboot => arm64(Copies::Two, Counts::Script),
+            BoardKind::Arm64UbootSingle => arm64(Copies::One, Counts::Script),
+            BoardKind::Arm64Bootcount => arm64(Copies::Two, Counts::Uboot),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The emulated boards: which machine, which bootloader, where its environment stands, and what a guest has to know of it.
 
+pub mod arm64;
 pub mod grub;
 mod kind;
+pub mod uboot;
 pub mod x86;
 
 pub use kind::BoardKind;
