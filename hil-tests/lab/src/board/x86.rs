@@ -95,6 +95,8 @@ pub struct X86 {
     parts: X86Parts,
     folder: PathBuf,
     images: Images,
+    /// How long the watchdog waits that GRUB arms, in seconds.
+    prearm_s: u32,
     /// What each factory begins with: all but the slots and the data.
     blank: Disk,
     disk: Disk,
@@ -109,9 +111,13 @@ const DATA_BYTES: u64 = 16 * MIB;
 const BOOT_BYTES: u64 = 8 * MIB;
 /// What GRUB searches for its files by; no other file system on the disk is called so.
 const LABEL: &str = "MAINSTAY";
-/// The watchdog that GRUB arms has to leave the kernel and user space the time until the driver is loaded: 8 s of CPU were
-/// measured, 37 s of wall time on a computer with a load of 12, and this is 60 s. In ticks of 1 ms, for each of its two stages.
-const STAGE_TICKS: u32 = 30_000;
+/// From the jump to the driver's loading a boot takes 6.5 s of CPU (measured). The watchdog that GRUB arms leaves it six times
+/// as much, in seconds of the wall clock; on a busy computer as many times more as there are jobs for each of its cores:
+/// 7 s of CPU took 59 s on two cores with a load of 14.
+const PREARM_S: f64 = 40.0;
+/// The least and the most, in seconds. The timer counts to 1048 s.
+const PREARM_S_MIN: f64 = 60.0;
+const PREARM_S_MAX: f64 = 300.0;
 /// How long GRUB waits for somebody when nothing is left to boot, in seconds: long enough for a hand at the console of a
 /// machine on a busy computer.
 const PAUSE_S: u32 = 60;
@@ -125,9 +131,10 @@ impl X86 {
         std::fs::create_dir_all(folder).doing(|| folder.display().to_string())?;
         let files = board_files(parts.environment);
         let images = Images::create(&folder.join("images"), &parts.guest, &files, SLOT_BYTES)?;
-        let blank = blank(&parts, folder)?;
+        let prearm_s = prearm_s(load());
+        let blank = blank(&parts, prearm_s, folder)?;
         let disk = blank.copy_to(&folder.join("disk.img"))?;
-        Ok(X86 { parts, folder: folder.to_owned(), images, blank, disk })
+        Ok(X86 { parts, folder: folder.to_owned(), images, prearm_s, blank, disk })
     }
 
     /// Its disk.
@@ -212,7 +219,7 @@ impl Board for X86 {
         let boot = if self.parts.firmware == Firmware::Bios { 10 } else { 14 };
         Pace {
             boot: Duration::from_secs(boot),
-            watchdog: Duration::from_millis(2 * u64::from(STAGE_TICKS)),
+            watchdog: Duration::from_secs(self.prearm_s.into()),
             install: Duration::from_secs(20),
             pause: Duration::from_secs(PAUSE_S.into()),
         }
@@ -295,13 +302,25 @@ fn board_files(environment: EnvironmentOn) -> BoardFiles {
     }
 }
 
+/// How many jobs there are for each core of this computer: its load average over the last minute (proc_loadavg(5)).
+fn load() -> f64 {
+    let average = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let jobs: f64 = average.split(' ').next().and_then(|jobs| jobs.parse().ok()).unwrap_or_default();
+    jobs / std::thread::available_parallelism().map_or(1, usize::from) as f64
+}
+
+fn prearm_s(load: f64) -> u32 {
+    (PREARM_S * load.max(1.0)).clamp(PREARM_S_MIN, PREARM_S_MAX) as u32
+}
+
 /// A disk with GRUB, a fresh environment, and nothing in slots and data.
-fn blank(parts: &X86Parts, folder: &Path) -> Result<Disk> {
+fn blank(parts: &X86Parts, prearm_s: u32, folder: &Path) -> Result<Disk> {
     let core = grub::image(Platform::Bios, &parts.grub_pc, LABEL)?;
     let efi = grub::image(Platform::Uefi, &parts.grub_efi, LABEL)?;
-    let board = BOARD_SCRIPT.replace("@STAGE@", &STAGE_TICKS.to_string());
+    let ticks = prearm_s * 1000 / 2; // for each of the timer's two stages
+    let board = BOARD_SCRIPT.replace("@STAGE@", &ticks.to_string());
     let board = board.replace("@PAUSE_S@", &PAUSE_S.to_string());
-    let board = board.replace("@TOTAL_S@", &(2 * STAGE_TICKS / 1000).to_string());
+    let board = board.replace("@TOTAL_S@", &prearm_s.to_string());
     let environment = Format::Grub.blank(&Vars::default(), &[]).doing(|| "a GRUB environment block")?;
     let environment = environment.first().doing(|| "a GRUB environment block")?;
     let grub: [(&str, &[u8]); 3] = [
@@ -339,4 +358,16 @@ fn blank(parts: &X86Parts, folder: &Path) -> Result<Disk> {
     let boot_image = std::fs::read(&boot_image).doing(|| boot_image.display().to_string())?;
     grub::install_bios(&disk, "bios", &boot_image, core)?;
     Ok(disk)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_watchdog_that_grub_arms_is_more_patient_on_a_busy_computer() {
+        for (load, seconds) in [(0.0, 60), (1.0, 60), (2.0, 80), (7.0, 280), (50.0, 300)] {
+            assert_eq!(prearm_s(load), seconds);
+        }
+    }
 }
