@@ -3,7 +3,7 @@
 //!
 //!     cargo run -p mainstay-hil --example figures -- x86-bios AGENT [NATURE]
 //!
-//! AGENT: the static device binary (`cargo xtask size` builds it). The laboratory's parts are kept in `target/lab`. NATURE:
+//! AGENT: the static device binary (`cargo xtask size` builds it). The laboratory's parts are kept in `target/hil`. NATURE:
 //! how the second image fares (`healthy` unless it is said), by its name in `/etc/lab/nature`.
 
 use mainstay_core::boot::Group;
@@ -35,7 +35,7 @@ fn main() -> Result<()> {
     };
     let target = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../target"));
     let folder = tempfile::tempdir().doing(|| "a folder")?;
-    let board = make(board, &target.join("lab"), Path::new(agent), folder.path())?;
+    let board = make(board, &target.join("hil"), Path::new(agent), folder.path())?;
     let mut bench = QemuBench::new(board, folder.path(), None)?;
     let pki = Pki::create(&folder.path().join("pki"))?;
     let broker = Broker::start(Kind::Embedded, &pki, folder.path())?;

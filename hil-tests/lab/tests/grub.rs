@@ -24,7 +24,7 @@ const JUMPS: &str = "; jumping";
 
 /// A board in `folder`, if there are parts for it.
 fn board(folder: &Path, environment: EnvironmentOn) -> Option<X86> {
-    let cache = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/lab");
+    let cache = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/hil");
     let parts = Provision::new(cache).offline(true).no_install(true).quiet(true).provide(&[Want::X86Bios]);
     let parts = parts.unwrap();
     if let Some(why) = parts.why_not(Want::X86Bios) {
@@ -59,11 +59,11 @@ fn run(board: &X86) -> (Option<String>, bool) {
     let last = machine.wait(0, PATIENCE, "GRUB's jump", over).unwrap();
     machine.cut().unwrap();
     let lines = log.since(0).into_iter().filter_map(|entry| entry.seen.line().map(str::to_owned));
-    let chosen = lines.filter_map(|line| {
+    let mut chosen = lines.filter_map(|line| {
         let (choice, _) = line.strip_prefix("mainstay: group ")?.split_once(", partition")?;
         Some(choice.to_owned())
     });
-    (chosen.last(), last.contains(WAITS))
+    (chosen.next_back(), last.contains(WAITS))
 }
 
 fn vars(values: &[&str]) -> Vars {
