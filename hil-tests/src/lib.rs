@@ -20,6 +20,7 @@
 //! * [`scenario`] the ten scenarios of the laboratory, written once for all benches
 //! * [`screen`] to watch it on
 //! * [`measure`] memory and time of the release binary
+//! * [`hil`] `cargo hil`: boards and scenarios, and what came of it
 //! * [`demo`] the six scenes of `cargo demo`
 //!
 //! Nothing here is for a device: the crate may depend on all others, and none on it.
@@ -31,6 +32,7 @@ pub mod broker;
 pub mod demo;
 pub mod disk;
 pub mod gateway;
+pub mod hil;
 pub mod image;
 pub mod interrupt;
 pub mod listener;

@@ -44,6 +44,7 @@ pub enum Verdict {
 /// Plays it on another gateway; `each` hears of each case as soon as it is over.
 pub fn play(world: &mut World<'_>, scenario: &'static Scenario, each: &mut dyn FnMut(Played)) {
     world.give_up();
+    world.scenario = scenario.number;
     for case in scenario.cases {
         let began = Instant::now();
         let played = |verdict, table, figures, evidence| Played {

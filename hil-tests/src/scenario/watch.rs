@@ -109,7 +109,7 @@ impl World<'_> {
                     seen.in_short()
                 )));
             }
-            (self.show)(what, began.elapsed(), &seen.last());
+            self.show(what, began.elapsed(), &seen.last());
             std::thread::sleep(TICK);
         }
     }

@@ -22,8 +22,21 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-/// What is shown of a wait: what for, how long already, and the last event of the machine.
-pub type Show = Box<dyn FnMut(&str, Duration, &str) + Send>;
+/// What is shown of a wait.
+#[derive(Clone, Copy, Debug)]
+pub struct Wait<'a> {
+    /// Of which scenario.
+    pub scenario: u8,
+    /// What is waited for.
+    pub what: &'a str,
+    /// How long already.
+    pub since: Duration,
+    /// The last event of the machine, in words.
+    pub last: &'a str,
+}
+
+/// Shows a wait; called again and again while it lasts.
+pub type Show = Box<dyn FnMut(&Wait<'_>) + Send>;
 
 /// The bench, and all around it.
 pub struct World<'a> {
@@ -42,7 +55,8 @@ pub struct World<'a> {
     /// How long each way back took.
     pub figures: Vec<Figure>,
     pki: Pki,
-    pub(super) show: Show,
+    show: Show,
+    pub(super) scenario: u8,
     pub(super) stop: Arc<AtomicBool>,
     /// The gateway of the last factory.
     gateway: Option<At>,
@@ -90,11 +104,17 @@ impl<'a> World<'a> {
             figures: Vec::new(),
             pki,
             show,
+            scenario: 0,
             stop,
             gateway: None,
             gateways: 0,
             versions: 0,
         })
+    }
+
+    /// Shows what is waited for.
+    pub(super) fn show(&mut self, what: &str, since: Duration, last: &str) {
+        (self.show)(&Wait { scenario: self.scenario, what, since, last });
     }
 
     /// Opens the door again, and widely.
@@ -133,7 +153,7 @@ impl<'a> World<'a> {
             broker_required,
             device: device.clone(),
         };
-        (self.show)("the factory", Duration::ZERO, "");
+        self.show("the factory", Duration::ZERO, "");
         self.bench.factory(&image, &identity)?;
         self.gateway = Some(At { device, group, broker_required, heard: self.listener.mark() });
         self.power(true)?;

@@ -5,7 +5,7 @@ use mainstay_hil::bench::virtual_board::VirtualBench;
 use mainstay_hil::board::Bootloader;
 use mainstay_hil::broker::Kind;
 use mainstay_hil::programs::Programs;
-use mainstay_hil::scenario::world::World;
+use mainstay_hil::scenario::world::{Wait, World};
 use mainstay_hil::scenario::{Played, Scenario, play};
 use std::sync::{Arc, OnceLock};
 
@@ -24,7 +24,7 @@ pub fn play_on(
     let programs = programs();
     let bench = VirtualBench::new(&folder.path().join("bench"), &programs.agent, Bootloader::UBoot).unwrap();
     let mut bench = dress(bench);
-    let show = Box::new(|_: &str, _, _: &str| {});
+    let show = Box::new(|_: &Wait<'_>| {});
     let stop = Arc::default();
     let mut world =
         World::around(bench.as_mut(), Kind::Embedded, &programs.ctl, folder.path(), stop, show).unwrap();

@@ -1,0 +1,256 @@
+//! The benches and boards, and what each is made of.
+//!
+//! | bench | made of |
+//! |---|---|
+//! | virtual | the debug build of the device binary, nothing else |
+//! | qemu | the laboratory's parts ([`mainstay_lab::provision`]), and the static device binary of the board's architecture |
+//! | board | a file that describes it |
+
+use super::progress::Progress;
+use super::words::{Words, target};
+use crate::bench::qemu::QemuBench;
+use crate::bench::real_board::RealBoard;
+use crate::bench::virtual_board::VirtualBench;
+use crate::bench::{Bench, Need, OTHER_BUILD};
+use crate::board::Bootloader;
+use crate::broker;
+use crate::programs::{Programs, cargo};
+use crate::scenario::ALL;
+use crate::{Doing, Result, Trouble};
+use mainstay_lab::board::x86::{EnvironmentOn, X86, X86Parts};
+use mainstay_lab::provision::{Parts, Provision, Want};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+/// Whose machine it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A process of this computer.
+    Virtual,
+    /// Emulated.
+    Qemu,
+    /// Real.
+    Real,
+}
+
+/// A board.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Board {
+    /// Whose machine it is.
+    pub kind: Kind,
+    /// As `--board` names it.
+    pub name: &'static str,
+    /// What it is.
+    pub about: &'static str,
+    /// Played on each change.
+    pub push: bool,
+    /// What the laboratory has to have for it.
+    pub want: Option<Want>,
+    /// What its device binary is built for.
+    pub triple: Option<&'static str>,
+}
+
+/// All of them.
+#[rustfmt::skip]
+pub const BOARDS: [Board; 8] = [
+    Board { kind: Kind::Virtual, name: "uboot", about: "the model of our U-Boot script, a simulated watchdog", push: false, want: None, triple: None },
+    Board { kind: Kind::Virtual, name: "grub", about: "the model of our GRUB script, a simulated watchdog", push: false, want: None, triple: None },
+    Board { kind: Kind::Qemu, name: "x86-bios", about: "x86_64, SeaBIOS, GRUB 2, i6300ESB", push: true, want: Some(Want::X86Bios), triple: Some(X86_64) },
+    Board { kind: Kind::Qemu, name: "x86-uefi", about: "the same disk under OVMF", push: false, want: Some(Want::X86Uefi), triple: Some(X86_64) },
+    Board { kind: Kind::Qemu, name: "arm64-uboot", about: "arm64, U-Boot, redundant environment on a block device, i6300ESB", push: true, want: Some(Want::Arm64), triple: Some(AARCH64) },
+    Board { kind: Kind::Qemu, name: "arm64-bootcount", about: "arm64, U-Boot's own bootcount and altbootcmd, i6300ESB", push: false, want: Some(Want::Arm64Single), triple: Some(AARCH64) },
+    Board { kind: Kind::Qemu, name: "armhf-orangepi", about: "orangepi-pc, SPL and U-Boot, the SoC's watchdog", push: false, want: Some(Want::Armhf), triple: Some(ARMV7) },
+    Board { kind: Kind::Real, name: "board", about: "what --bench-file describes: a serial port and a power switch", push: false, want: None, triple: None },
+];
+
+const X86_64: &str = "x86_64-unknown-linux-musl";
+const AARCH64: &str = "aarch64-unknown-linux-musl";
+const ARMV7: &str = "armv7-unknown-linux-musleabihf";
+
+impl Board {
+    /// As it stands in tables: `qemu/x86-bios`.
+    pub fn path(&self) -> String {
+        match self.kind {
+            Kind::Virtual => format!("virtual/{}", self.name),
+            Kind::Qemu => format!("qemu/{}", self.name),
+            Kind::Real => "board".to_owned(),
+        }
+    }
+
+    /// What `cargo hil` is told to play on it.
+    pub fn words(&self) -> String {
+        match self.kind {
+            Kind::Virtual => format!("--bench virtual --board {}", self.name),
+            Kind::Qemu => format!("--board {}", self.name),
+            Kind::Real => "--bench board".to_owned(),
+        }
+    }
+}
+
+/// What `--list` prints.
+pub fn list() -> String {
+    let mut out =
+        String::from("boards                                                (* played on each change)\n");
+    for board in &BOARDS {
+        let mark = if board.push { "*" } else { " " };
+        let _ = writeln!(out, " {mark} {:22} {}", board.path(), board.about); // a String takes everything
+    }
+    out += "\nscenarios\n";
+    for scenario in &ALL {
+        let mark = if crate::scenario::PUSH.contains(&scenario.number) { "*" } else { " " };
+        let _ = writeln!(out, " {mark} {:2}  {}", scenario.number, scenario.title);
+        for case in scenario.cases.iter().filter(|case| !case.name.is_empty() || !case.needs.is_empty()) {
+            let needs: Vec<String> = case.needs.iter().map(|need| in_words(*need)).collect();
+            let needs = if needs.is_empty() { String::new() } else { format!("needs {}", needs.join(", ")) };
+            let _ = writeln!(out, "       {:34} {needs}", case.name);
+        }
+    }
+    out
+}
+
+fn in_words(need: Need) -> String {
+    match need {
+        Need::Nature(nature) => format!("an image of the nature {nature:?}"),
+        Need::WatchdogEvents => "a watchdog whose biting is seen".into(),
+        Need::Environment => "a readable environment".into(),
+        Need::Link => "a network plug".into(),
+        Need::BootConsole => "the bootloader's console".into(),
+        Need::OtherAgent => "a second build of the agent".into(),
+        Need::Ruin => "a slot that can be destroyed".into(),
+    }
+}
+
+/// Everything that boards are made of.
+pub struct Ready {
+    /// The programs for this computer.
+    pub programs: Programs,
+    /// The broker that emulated and real boards get.
+    pub broker: broker::Kind,
+    parts: Parts,
+    /// The static device binaries, by triple: the one and the other build.
+    agents: BTreeMap<&'static str, Result<(PathBuf, Option<PathBuf>)>>,
+    bench_file: Option<PathBuf>,
+}
+
+impl Ready {
+    /// Finds, fetches and builds what these boards need. What could not be had stops nobody but who needs it.
+    pub fn make(words: &Words, boards: &[&'static Board], progress: &Progress) -> Result<Ready> {
+        let emulated = boards.iter().any(|board| board.kind == Kind::Qemu);
+        let elsewhere = boards.iter().any(|board| board.kind != Kind::Virtual);
+        let mut wants: Vec<Want> = boards.iter().filter_map(|board| board.want).collect();
+        if elsewhere && words.broker != Some(broker::Kind::Embedded) {
+            wants.push(Want::Mosquitto);
+        }
+        let parts = match wants.is_empty() {
+            true => Parts::default(),
+            false => {
+                progress.say("the laboratory's parts");
+                let provision = Provision::new(target().join("lab"));
+                let provision = provision.offline(words.offline).no_install(words.no_install);
+                provision.provide(&wants).doing(|| "the laboratory's parts")?
+            }
+        };
+        for lack in parts.lacks() {
+            progress.say(&format!("  {lack}"));
+        }
+        progress.say("the programs");
+        let programs = Programs::build()?;
+        let mut agents = BTreeMap::new();
+        for triple in boards.iter().filter_map(|board| board.triple.filter(|_| emulated)) {
+            let other = words.scenarios().contains(&OTHER_AGENT);
+            agents.entry(triple).or_insert_with(|| device_binaries(triple, other));
+        }
+        let there = broker::Kind::Mosquitto.available().is_ok();
+        let broker = match words.broker {
+            Some(kind) => kind,
+            None if elsewhere && there => broker::Kind::Mosquitto,
+            None => broker::Kind::Embedded,
+        };
+        broker.available()?;
+        Ok(Ready { programs, broker, parts, agents, bench_file: words.bench_file.clone() })
+    }
+
+    /// Puts a board on the bench, its files in `folder`. The error is why it cannot be played on.
+    pub fn bench(&self, board: &Board, folder: &Path) -> Result<Box<dyn Bench>> {
+        if let Some(why) = board.want.and_then(|want| self.parts.why_not(want)) {
+            return Err(Trouble::new(why));
+        }
+        match (board.kind, board.name) {
+            (Kind::Virtual, name) => {
+                let bootloader = if name == "grub" { Bootloader::Grub } else { Bootloader::UBoot };
+                Ok(Box::new(VirtualBench::new(folder, &self.programs.agent, bootloader)?))
+            }
+            (Kind::Real, _) => {
+                let file = self.bench_file.as_ref();
+                let file =
+                    file.doing(|| "no board is described: --bench-file FILE, see board-support/PORTING.md")?;
+                Ok(Box::new(RealBoard::open(file)?))
+            }
+            (Kind::Qemu, name) => {
+                let agents = board.triple.and_then(|triple| self.agents.get(triple));
+                let (agent, other) = agents.doing(|| "no device binary was built for it")?.clone()?;
+                let machine: Box<dyn mainstay_lab::board::Board> = match name {
+                    "x86-bios" | "x86-uefi" => {
+                        let parts = X86Parts::of(&self.parts, &agent, name == "x86-uefi", EnvironmentOn::Fat);
+                        let parts = parts.doing(|| name)?;
+                        Box::new(X86::create(parts, &folder.join("board")).doing(|| name)?)
+                    }
+                    other => return Err(Trouble::new(format!("{other} is not in the laboratory yet"))),
+                };
+                Ok(Box::new(QemuBench::new(machine, folder, other)?))
+            }
+        }
+    }
+}
+
+/// The scenario that needs a second build of the agent.
+const OTHER_AGENT: u8 = 9;
+
+/// Builds the static device binary for a target, and another build of it if that is wanted. Both are kept under names of their
+/// own: what cargo builds next has the same place.
+fn device_binaries(triple: &'static str, other: bool) -> Result<(PathBuf, Option<PathBuf>)> {
+    let folder = target().join("lab").join("agents").join(triple);
+    std::fs::create_dir_all(&folder).doing(|| folder.display().to_string())?;
+    let build = |name: &str, suffix: Option<&str>| -> Result<PathBuf> {
+        let mut cargo = cargo();
+        match suffix {
+            Some(suffix) => cargo.env("MAINSTAY_BUILD", suffix),
+            None => cargo.env_remove("MAINSTAY_BUILD"),
+        };
+        let built =
+            cargo.args(["xtask", "dist", "--target", triple]).stdin(Stdio::null()).stdout(Stdio::null());
+        let status = built.status().doing(|| "starting cargo")?;
+        if !status.success() {
+            return Err(Trouble::new(format!(
+                "the device binary: cargo xtask dist --target {triple}: {status}"
+            )));
+        }
+        let (from, to) = (target().join("dist").join(triple).join("mainstay"), folder.join(name));
+        std::fs::copy(&from, &to).doing(|| format!("copying {}", from.display()))?;
+        Ok(to)
+    };
+    let other = match other {
+        true => Some(build("mainstay-other", Some(OTHER_BUILD))?),
+        false => None,
+    };
+    Ok((build("mainstay", None)?, other))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_names_every_board_and_scenario_and_what_a_case_needs() {
+        let list = list();
+        assert!(BOARDS.iter().all(|board| list.contains(&board.path())), "{list}");
+        assert!(ALL.iter().all(|scenario| list.contains(scenario.title)), "{list}");
+        let case = list.lines().find(|line| line.contains("it never reaches user space")).unwrap();
+        assert!(
+            case.ends_with("needs an image of the nature KernelHangs, a watchdog whose biting is seen"),
+            "{case}"
+        );
+    }
+}
