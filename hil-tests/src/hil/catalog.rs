@@ -17,7 +17,7 @@ use crate::broker;
 use crate::programs::{Programs, cargo};
 use crate::scenario::ALL;
 use crate::{Doing, Result, Trouble};
-use mainstay_lab::board::x86::{EnvironmentOn, X86, X86Parts};
+use mainstay_lab::board::BoardKind;
 use mainstay_lab::provision::{Parts, Provision, Want};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -54,11 +54,12 @@ pub struct Board {
 
 /// All of them.
 #[rustfmt::skip]
-pub const BOARDS: [Board; 8] = [
+pub const BOARDS: [Board; 9] = [
     Board { kind: Kind::Virtual, name: "uboot", about: "the model of our U-Boot script, a simulated watchdog", push: false, want: None, triple: None },
     Board { kind: Kind::Virtual, name: "grub", about: "the model of our GRUB script, a simulated watchdog", push: false, want: None, triple: None },
     Board { kind: Kind::Qemu, name: "x86-bios", about: "x86_64, SeaBIOS, GRUB 2, i6300ESB", push: true, want: Some(Want::X86Bios), triple: Some(X86_64) },
     Board { kind: Kind::Qemu, name: "x86-uefi", about: "the same disk under OVMF", push: false, want: Some(Want::X86Uefi), triple: Some(X86_64) },
+    Board { kind: Kind::Qemu, name: "x86-bios-ext4", about: "the environment on ext4 instead of FAT", push: false, want: Some(Want::X86Bios), triple: Some(X86_64) },
     Board { kind: Kind::Qemu, name: "arm64-uboot", about: "arm64, U-Boot, redundant environment on a block device, i6300ESB", push: true, want: Some(Want::Arm64), triple: Some(AARCH64) },
     Board { kind: Kind::Qemu, name: "arm64-bootcount", about: "arm64, U-Boot's own bootcount and altbootcmd, i6300ESB", push: false, want: Some(Want::Arm64Single), triple: Some(AARCH64) },
     Board { kind: Kind::Qemu, name: "armhf-orangepi", about: "orangepi-pc, SPL and U-Boot, the SoC's watchdog", push: false, want: Some(Want::Armhf), triple: Some(ARMV7) },
@@ -160,7 +161,10 @@ impl Ready {
         let mut agents = BTreeMap::new();
         for triple in boards.iter().filter_map(|board| board.triple.filter(|_| emulated)) {
             let other = words.scenarios().contains(&OTHER_AGENT);
-            agents.entry(triple).or_insert_with(|| device_binaries(triple, other));
+            agents.entry(triple).or_insert_with(|| {
+                progress.say(&format!("the device binary for {triple}"));
+                device_binaries(triple, other)
+            });
         }
         let there = broker::Kind::Mosquitto.available().is_ok();
         let broker = match words.broker {
@@ -191,14 +195,9 @@ impl Ready {
             (Kind::Qemu, name) => {
                 let agents = board.triple.and_then(|triple| self.agents.get(triple));
                 let (agent, other) = agents.doing(|| "no device binary was built for it")?.clone()?;
-                let machine: Box<dyn mainstay_lab::board::Board> = match name {
-                    "x86-bios" | "x86-uefi" => {
-                        let parts = X86Parts::of(&self.parts, &agent, name == "x86-uefi", EnvironmentOn::Fat);
-                        let parts = parts.doing(|| name)?;
-                        Box::new(X86::create(parts, &folder.join("board")).doing(|| name)?)
-                    }
-                    other => return Err(Trouble::new(format!("{other} is not in the laboratory yet"))),
-                };
+                let kind = BoardKind::from_name(name);
+                let kind = kind.doing(|| format!("{name} is not in the laboratory yet"))?;
+                let machine = kind.create(&self.parts, &agent, &folder.join("board")).doing(|| name)?;
                 Ok(Box::new(QemuBench::new(machine, folder, other)?))
             }
         }
@@ -241,6 +240,15 @@ fn device_binaries(triple: &'static str, other: bool) -> Result<(PathBuf, Option
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_board_of_the_laboratory_is_in_the_list_and_wants_what_it_says() {
+        for kind in BoardKind::ALL {
+            let listed = BOARDS.iter().find(|board| board.kind == Kind::Qemu && board.name == kind.name());
+            let listed = listed.unwrap_or_else(|| panic!("{} is not in the list", kind.name()));
+            assert_eq!(listed.want, Some(kind.want()), "{}", kind.name());
+        }
+    }
 
     #[test]
     fn the_list_names_every_board_and_scenario_and_what_a_case_needs() {

@@ -95,7 +95,7 @@ fn cut(world: &mut World<'_>, proof: &mut Proof, when: When) -> Result<()> {
         let figure = first.map(in_words).unwrap_or_default();
         proof.hold("then what ran before booted", first == Some(&expected), figure);
     }
-    let tries = ended.seen.count(&update.boots());
+    let tries = ended.seen.count(&update.boots()).saturating_sub(ended.seen.bitten_on_the_way());
     proof.hold("it cost one try at most", tries <= tried.max(1) + 1, format!("{tries} boots into the trial"));
     update.is_committed(world, proof, &ended)
 }

@@ -121,6 +121,25 @@ impl Seen {
         self.events.iter().filter(|event| event.what == *wanted).count()
     }
 
+    /// Bites between a bootloader's jump and user space: on a computer with other work, where an emulated machine is slow but
+    /// its watchdog is not, also a good image can be bitten so. It costs a try, as it should, and proves nothing else.
+    pub fn bitten_on_the_way(&self) -> usize {
+        let mut on_the_way = false;
+        let mut bites = 0;
+        for event in &self.events {
+            match event.what {
+                What::Jumps => on_the_way = true,
+                What::UserSpace | What::Bootloader | What::Panic => on_the_way = false,
+                What::WatchdogFires if on_the_way => {
+                    on_the_way = false;
+                    bites += 1;
+                }
+                _ => {}
+            }
+        }
+        bites
+    }
+
     /// Where this was first seen.
     pub fn first(&self, wanted: &What) -> Option<usize> {
         self.events.iter().position(|event| event.what == *wanted)
@@ -214,6 +233,14 @@ mod tests {
                 expected.map_or(why.is_none(), |word| why.as_ref().is_some_and(|why| why.contains(word)));
             assert!(right, "{whats:?}: {why:?}");
         }
+    }
+
+    #[test]
+    fn a_bite_before_user_space_is_told_apart_from_one_after_it() {
+        use What::*;
+        let slow = [Jumps, WatchdogFires, Reset, Bootloader, Jumps, UserSpace];
+        let hangs = [Jumps, UserSpace, AgentStarts, WatchdogFires, Reset, Bootloader, Jumps, UserSpace];
+        assert_eq!((seen(&slow).bitten_on_the_way(), seen(&hangs).bitten_on_the_way()), (1, 0));
     }
 
     #[test]
