@@ -182,7 +182,7 @@ mod tests {
             line("qemu/x86-bios", &failed),
             " ✗ qemu/x86-bios           4  the kernel fails: it panics  FAILED after 0.0 s: no outcome"
         );
-        for board in &BOARDS {
+        for board in BOARDS.iter() {
             let words = Words::read(
                 std::iter::once("hil".into())
                     .chain(repeat(board, &Words::default(), 4).split_whitespace().skip(2).map(Into::into)),
