@@ -3,9 +3,11 @@
 //! Each command prints a Markdown table that can be pasted into a page or a review, and fails when a budget of
 //! `agent/docs/DESIGN.md` is broken. This crate depends on nothing of ours: it builds the others and measures them.
 
+mod deb;
 mod dist;
 mod measure;
 mod musl;
+mod recipes;
 mod size;
 mod target;
 mod tools;
@@ -22,6 +24,9 @@ cargo xtask COMMAND
                               the same, each within its budget or not at all, into target/dist/TRIPLE/mainstay, with
                               SHA256SUMS; --run: each takes an install into a file, under qemu-user where it must be;
                               --reproducible: each is built again at another place, and has to be the same bytes
+  deb [--target TRIPLE]...    the binary, its unit and its configuration as Debian packages, into target/dist/deb, checked
+                              by systemd-analyze, and by lintian where that is installed (default: every target)
+  recipes                     make the list of crates of the Yocto recipe anew, from Cargo.lock
   footprint [--size MIB]... [--folder DIR]
                               measure the memory of the static device binary while it takes images over MQTT with TLS
                               from a Mosquitto, against its budgets (default: 64 and 1024 MiB)
@@ -80,6 +85,8 @@ fn run(mut args: lexopt::Parser) -> Outcome {
     match args.next()? {
         Some(Value(command)) if command == "size" => size::run(args),
         Some(Value(command)) if command == "dist" => dist::run(args),
+        Some(Value(command)) if command == "deb" => deb::run(args),
+        Some(Value(command)) if command == "recipes" => recipes::run(args),
         Some(Value(command)) if command == "footprint" => measure::run("footprint", args),
         Some(Value(command)) if command == "bench" => measure::run("install", args),
         Some(Value(command)) if command == "help" => help(),

@@ -30,7 +30,7 @@ pub fn compiler(glibc_gcc: &str, toolchain: &Path) -> Result<PathBuf, String> {
     fetch(&toolchain.join("apt"), &library).map_err(|why| format!("musl for {ARCHITECTURE}: {why}"))?;
     let specs = toolchain.join("musl-gcc.specs");
     let theirs = library.join("usr/lib/arm-linux-musleabihf/musl-gcc.specs");
-    let text = std::fs::read_to_string(&theirs).map_err(|e| format!("{}: {e}", theirs.display()))?;
+    let text = tools::read_text(&theirs)?;
     tools::write(&specs, text.replace("/usr/", &format!("{}/usr/", library.display())))?;
     // std asks for LLVM's unwinder, which Debian has not for this; gcc's does, and with panic=abort nothing unwinds.
     tools::write(&library.join("usr/lib/arm-linux-musleabihf/libunwind.a"), "INPUT(-lgcc_eh -lgcc)\n")?;

@@ -51,6 +51,11 @@ pub fn read(path: &Path) -> Result<Vec<u8>, String> {
     std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))
 }
 
+/// Reads a text.
+pub fn read_text(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))
+}
+
 /// Writes a file, and the folders that it stands in.
 pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<(), String> {
     make_folder(path.parent().unwrap_or(Path::new("/")))?;
