@@ -13,6 +13,7 @@ use life::*;
 use mainstay_core::boot::Group;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -240,6 +241,58 @@ fn a_rollback_by_hand_reboots_into_the_other_group_and_stays_there() {
     machine.until_it_goes_down();
     assert_eq!(machine.boot(), Group::A);
     machine.until(&["\"running\":\"A\"", "\"kind\":\"rolled-back\""]);
+}
+
+/// Two resets were seen where one was asked for: each piece of news on the way down made the agent ask again, where a
+/// technician said `rollback` twice, or where the reboot command said that it failed while the machine went down all
+/// the same.
+#[test]
+fn a_machine_on_its_way_down_is_not_asked_again_for_each_word_that_comes() {
+    #[rustfmt::skip]
+    let cases = [
+        // going down        the reboot command ends with   said meanwhile
+        (Way::IntoTheTrial,  0,                             "approve"),
+        (Way::IntoTheTrial,  1,                             "approve"),
+        (Way::Back,          0,                             "rollback"),
+        (Way::Back,          1,                             "rollback"),
+    ];
+    for (way, code, word) in cases {
+        let mut machine = Machine::new("[update]\nretry_s = 3600");
+        let before = match way {
+            Way::IntoTheTrial => {
+                machine.reboot_command_ends_with(code);
+                machine.start();
+                let bundle = machine.bundle_file(&Workshop::new("2.0", 1));
+                let mut install = machine.gateway.command(&["install", "--reboot"]);
+                let mut install = install.arg(bundle).stdout(Stdio::null()).spawn().unwrap();
+                machine.until_it_goes_down();
+                let _ = install.kill(); // where the reboot failed, it waits for another
+                let _ = install.wait();
+                0
+            }
+            Way::Back => {
+                machine.bring_to(&Workshop::new("2.0", 1));
+                machine.reboot_command_ends_with(code);
+                machine.power_off();
+                machine.start();
+                machine.until(&["\"kind\":\"committed\""]);
+                machine.gateway.run(&["rollback"]);
+                machine.asked_reboots() - 1
+            }
+        };
+        machine.until_it_goes_down();
+        for _ in 0..5 {
+            machine.gateway.run(&[word]);
+        }
+        // Each answer came from the agent's own thread, so what it would have asked for has been asked.
+        assert_eq!(machine.asked_reboots() - before, 1, "{way:?}, {code}: {}", machine.log());
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    IntoTheTrial,
+    Back,
 }
 
 #[test]

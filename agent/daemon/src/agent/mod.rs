@@ -72,6 +72,9 @@ pub struct Agent {
     session: u64,
     /// A technician has sent the machine to the other group: nothing is begun any more that would touch it.
     leaving: bool,
+    /// When the machine was asked to go down, and how long it is given. Until then news is read, and it is not asked
+    /// again for each.
+    asked: Option<(Instant, Duration)>,
 }
 
 /// What is opened before there is an agent: everything that can be wrong is found here.
@@ -159,6 +162,7 @@ impl Agent {
             tickets: 0,
             session: session(),
             leaving: false,
+            asked: None,
         };
         if agent.driver.record_was_lost() {
             let floor = agent.driver.record().floor;
@@ -214,22 +218,22 @@ impl Agent {
 
     /// Runs until it is told to stop.
     pub fn run(mut self, inbox: &Receiver<Command>) {
-        // When the machine was asked to go down. Until it does, news is read, and it is not asked again for each.
-        let mut asked: Option<Instant> = None;
         while !self.shared.is_stopping() {
-            let waited = asked.map_or(REBOOT_AGAIN, |at| at.elapsed());
-            let going_down = self.driver.action() == Action::Reboot && waited < REBOOT_AGAIN;
-            let rest = if self.leaving || going_down { Rest::Rebooting } else { self.turn() };
-            if rest == Rest::Rebooting && !going_down {
-                asked = Some(Instant::now());
-            }
+            let rest = match self.time_to_go_down() {
+                Some(_) => Rest::Rebooting,
+                None if self.leaving => {
+                    self.leave_for_the_other_group();
+                    Rest::Rebooting
+                }
+                None => self.turn(),
+            };
             let begun = rest == Rest::Idle && self.has_work();
             let pause = match rest {
                 // News came while it turned, or something was begun after it.
                 _ if begun || self.shared.has_news(Urgency::BeforeReboot) => Duration::ZERO,
                 Rest::Idle => IDLE,
                 Rest::Paused => self.config.update.retry,
-                Rest::Rebooting => REBOOT_AGAIN,
+                Rest::Rebooting => self.time_to_go_down().unwrap_or(REBOOT_AGAIN),
             };
             self.heart().rest();
             let first = inbox.recv_timeout(pause);
@@ -239,9 +243,6 @@ impl Agent {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            if first.is_none() && self.leaving && !pause.is_zero() {
-                self.leave_for_the_other_group();
-            }
             self.shared.news_is_being_read();
             for command in first.into_iter().chain(std::iter::from_fn(|| inbox.try_recv().ok())) {
                 self.take(command);
@@ -249,6 +250,17 @@ impl Agent {
             self.reconsider();
             self.shared.tell();
         }
+    }
+
+    /// How much longer the machine is given to go down, where it has been asked to.
+    fn time_to_go_down(&self) -> Option<Duration> {
+        let asked = self.asked.filter(|_| self.leaving || self.driver.action() == Action::Reboot);
+        asked.and_then(|(at, given)| given.checked_sub(at.elapsed()))
+    }
+
+    /// It has been asked to. `failed`: it says that it could not; it may go down all the same.
+    fn is_asked_to_go_down(&mut self, failed: bool) {
+        self.asked = Some((Instant::now(), if failed { self.config.update.retry } else { REBOOT_AGAIN }));
     }
 
     /// One turn of the driver, and what follows from it.
@@ -265,6 +277,9 @@ impl Agent {
             }
             Rest::Paused
         });
+        if self.driver.action() == Action::Reboot {
+            self.is_asked_to_go_down(rest != Rest::Rebooting);
+        }
         self.show();
         if self.driver.record().floor > before.1 {
             let floor = self.driver.record().floor;
@@ -368,8 +383,10 @@ impl Agent {
 const SILENT_MAX: Duration = Duration::from_secs(600);
 /// How often an idle agent looks around by itself.
 const IDLE: Duration = Duration::from_secs(60);
-/// How long a machine that was asked to reboot is given before it is asked again.
-const REBOOT_AGAIN: Duration = Duration::from_secs(60);
+/// How long a machine that was asked to reboot is given before it is asked again: longer than the board gives an orderly
+/// way down, or a supervisor would be asked twice for one reset, and reset what has come up by then.
+const REBOOT_AGAIN: Duration = Duration::from_secs(240);
+const _: () = assert!(REBOOT_AGAIN.as_secs() > mainstay_board_support::power::GRACE.as_secs());
 
 #[cfg(test)]
 pub(crate) mod tests {

@@ -160,6 +160,9 @@ impl Agent {
     }
 
     fn go_back(&mut self) -> Result<String, Fault> {
+        if self.leaving {
+            return Ok("the machine has been asked to reboot into the other group".into());
+        }
         let trial = matches!(self.driver.record().phase, Phase::Trial(_));
         if trial && self.driver.roll_back(BY_HAND, &mut self.world.parts())? {
             self.audit(Event::RolledBackByHand, &[]);
@@ -192,6 +195,7 @@ impl Agent {
     /// The other group is booted next, and the machine has to go down. `false`: it could not be asked to.
     pub(super) fn leave_for_the_other_group(&mut self) -> bool {
         let asked = self.world.parts().power.reboot("Mainstay: rolled back by a technician");
+        self.is_asked_to_go_down(asked.is_err());
         asked.inspect_err(|fault| log::error!("{fault}")).is_ok()
     }
 

@@ -49,6 +49,14 @@ impl Machine {
         Machine { gateway, daemon: None, loads: [true; 2], reboots: 0 }
     }
 
+    /// From the next start on, the reboot command says so, whatever the machine does.
+    pub fn reboot_command_ends_with(&self, code: u8) {
+        let board = String::from_utf8(self.gateway.get("board.toml")).unwrap();
+        let file = self.gateway.path("reboots").display().to_string();
+        let board = board.replace(&format!("{file}\"]"), &format!("{file}; exit {code}\"]"));
+        self.gateway.put("board.toml", board.as_bytes());
+    }
+
     /// Other lines of configuration, from the next start on.
     pub fn reconfigure(&self, from: &str, to: &str) {
         let config = String::from_utf8(self.gateway.get("mainstay.toml")).unwrap();
@@ -126,7 +134,7 @@ impl Machine {
         group
     }
 
-    fn asked_reboots(&self) -> usize {
+    pub fn asked_reboots(&self) -> usize {
         self.gateway.get("reboots").iter().filter(|b| **b == b'\n').count()
     }
 
