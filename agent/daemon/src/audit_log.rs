@@ -9,6 +9,7 @@
 //! the two.
 
 use crate::store::io_fault;
+use crate::terminal::{complain, remark};
 use mainstay_board_support::SystemClock;
 use mainstay_core::audit::{Event, Head, LINE_BYTES_MAX, Line, Record, Verifier, note, record};
 use mainstay_core::fault;
@@ -181,13 +182,13 @@ pub fn show(folder: &Path) -> Result<bool, Fault> {
             Ok(walked) => {
                 if let Some((fault, _)) = walked.broken {
                     whole = false;
-                    eprintln!("mainstay: {}: {fault}", path.display());
+                    complain(format_args!("{}: {fault}", path.display()));
                 }
                 if let (Some(before), Some(first)) = (last, walked.first)
                     && before != first
                 {
                     whole = false;
-                    eprintln!("mainstay: {}: does not follow from {BEFORE}", path.display());
+                    complain(format_args!("{}: does not follow from {BEFORE}", path.display()));
                 }
                 last = walked.head.or(last);
             }
@@ -196,17 +197,17 @@ pub fn show(folder: &Path) -> Result<bool, Fault> {
         }
     }
     if folder.join(BROKEN).exists() {
-        eprintln!(
-            "mainstay: an earlier log was found broken and is kept as {}",
+        complain(format_args!(
+            "an earlier log was found broken and is kept as {}",
             folder.join(BROKEN).display()
-        );
+        ));
     }
     match last {
         Some(head) if whole => {
-            eprintln!("{records} records, the chain holds; head {} {}", head.seq, head.hash)
+            remark(format_args!("{records} records, the chain holds; head {} {}", head.seq, head.hash))
         }
-        None if whole => eprintln!("no records yet"),
-        _ => eprintln!("THE CHAIN IS BROKEN: this log is not what was written"),
+        None if whole => remark("no records yet"),
+        _ => remark("THE CHAIN IS BROKEN: this log is not what was written"),
     }
     Ok(whole)
 }

@@ -1,5 +1,8 @@
 //! The device binary's parts, so that tests and `main.rs` reach them alike.
 
+// They panic where the stream is closed; `terminal` does not.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod agent;
 pub mod audit_log;
 pub mod check_bundle;

@@ -16,6 +16,11 @@ pub fn complain(text: impl Display) {
     let _ = writeln!(std::io::stderr(), "mainstay: {text}");
 }
 
+/// A line on standard error that is no complaint: what a command says beside its output.
+pub fn remark(text: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{text}"); // eprintln! would panic
+}
+
 /// The text with its control characters escaped, line ends among them.
 pub fn printable(text: &str) -> Cow<'_, str> {
     if !text.chars().any(char::is_control) {

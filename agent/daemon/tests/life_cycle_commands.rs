@@ -27,6 +27,49 @@ fn who_stops_reading_ends_no_command() {
     assert_eq!(status.code(), Some(2), "wrong words are 2, also where nobody listens");
 }
 
+/// `log` used eprintln!, which panics where standard error is closed, and a panic is exit code 101.
+#[test]
+fn every_command_ends_as_it_would_where_nobody_hears_its_words_nor_its_complaints() {
+    let gateway = Gateway::new();
+    gateway.put("good", &Workshop::new("2.0", 1).bytes());
+    gateway.put("bad", b"no bundle");
+    let [good, bad] = ["good", "bad"].map(|name| gateway.path(name).display().to_string());
+    #[rustfmt::skip]
+    let cases: &[(&[&str], i32)] = &[
+        (&["help"],                    0),
+        (&["version"],                 0),
+        (&["status"],                  0),
+        (&["status", "--json"],        0),
+        (&["log"],                     0),
+        (&["verify", &good],           0),
+        (&["verify", &bad],            1),
+        (&["approve"],                 1),
+        (&["cancel"],                  1),
+        (&["rollback"],                1),
+        (&["mark", "good"],            0),
+        (&["mark", "bad", "A"],        1),
+        (&["mark", "active", "B"],     1),
+        (&["install", &bad],           1),
+        (&["install", &good],          0),
+        (&["log"],                     0),
+        (&["nonsense"],                2),
+    ];
+    let ends = |words: &[&str]| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let other = writer.try_clone().unwrap();
+        gateway.command(words).stdout(writer).stderr(other).status().unwrap().code()
+    };
+    for (words, code) in cases {
+        assert_eq!(ends(words), Some(*code), "{words:?}");
+    }
+    let doctor = ends(&["doctor"]);
+    assert!(matches!(doctor, Some(0 | 1)), "{doctor:?}");
+    let log = String::from_utf8(gateway.get("state/audit.log")).unwrap();
+    gateway.put("state/audit.log", log.replacen("started", "stopped", 1).as_bytes());
+    assert_eq!(ends(&["log"]), Some(1), "a broken chain is 1, also where nobody listens");
+}
+
 #[test]
 fn an_install_goes_on_when_nobody_reads_its_progress_any_more() {
     let gateway = Gateway::new();
