@@ -115,6 +115,9 @@ fn a_command_in_a_trial_is_answered_at_once_and_a_rollback_ends_it() {
     assert!(said.ok && said.text.contains("going back"), "{said:?}");
     machine.until_it_goes_down();
     quickly("being answered in a trial", begun);
+    // It used to be said in the outcome alone; and it stands there before the machine goes down.
+    let log = machine.gateway.run(&["log"]).text;
+    assert_eq!(log.matches(" rolled-back-by-hand ").count(), 1, "{log}");
     assert_eq!(machine.boot(), Group::A);
     machine.until(&["\"kind\":\"rolled-back\"", "a technician said so"]);
 }

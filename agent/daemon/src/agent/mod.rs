@@ -277,6 +277,7 @@ impl Agent {
             }
             Rest::Paused
         });
+        self.world.observer.record_what_was_ended_by_hand(); // a trial that no deployment asked for rolls nothing back
         if self.driver.action() == Action::Reboot {
             self.is_asked_to_go_down(rest != Rest::Rebooting);
         }

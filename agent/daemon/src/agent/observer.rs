@@ -6,6 +6,7 @@ use crate::audit_log::AuditLog;
 use crate::health::Heartbeat;
 use crate::status::{outcome_text, phase_name};
 use crate::transport::ControlLink;
+use mainstay_core::audit::Event;
 use mainstay_core::digest::Digest;
 use mainstay_core::fault::FaultKind;
 use mainstay_core::report::Progress;
@@ -93,6 +94,13 @@ impl AgentObserver {
         }
     }
 
+    /// The control socket ends a trial without the agent, which is in the middle of it.
+    pub fn record_what_was_ended_by_hand(&mut self) {
+        if self.shared.was_ended_by_hand() {
+            self.audit.record(Event::RolledBackByHand, &[]);
+        }
+    }
+
     /// A turn of the driver may last for hours and go through many phases: who asks, and the operator, is told of each.
     fn phase(&mut self, phase: PhaseName, deployment: Option<&Deployment>) {
         let entered = deployment.and_then(|deployment| under_way(phase, deployment.clone()));
@@ -167,6 +175,10 @@ impl Observer for AgentObserver {
                 log::info!("phase {}{about}", phase_name(phase));
                 self.tell(Line::Note(format!("{}{about}", phase_name(phase))));
                 self.phase(phase, deployment);
+                // On record before the reboot: this process may not see the end of the turn.
+                if phase == PhaseName::RollingBack {
+                    self.record_what_was_ended_by_hand();
+                }
             }
             Note::Progress { done, total, fetched, copied, kept } => {
                 let manifest = self.shared.change(|status| {

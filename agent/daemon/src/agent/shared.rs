@@ -52,6 +52,8 @@ pub struct Shared {
     trial: Mutex<Option<Interrupt>>,
     /// A trial runs.
     in_trial: AtomicBool,
+    /// It was ended by hand, and the audit log does not say so yet.
+    ended_by_hand: AtomicBool,
     /// The trust root in force: who brings news asks whether anybody has signed it.
     trust: Mutex<TrustRoot>,
     voice: OnceLock<Voice>,
@@ -81,6 +83,7 @@ impl Shared {
             connected: Arc::default(),
             trial: Mutex::new(None),
             in_trial: AtomicBool::default(),
+            ended_by_hand: AtomicBool::default(),
             trust: Mutex::new(trust),
             voice: OnceLock::new(),
             farewell_taken: AtomicBool::default(),
@@ -177,9 +180,19 @@ impl Shared {
         *lock(&self.trial) = Some(interrupt);
     }
 
-    /// Ends the trial that runs. `false`: none runs.
+    /// Ends the trial that runs: a person says so. `false`: none runs.
     pub fn end_trial(&self, why: &str) -> bool {
-        lock(&self.trial).as_ref().is_some_and(|trial| trial.roll_back(why))
+        let trial = lock(&self.trial);
+        let ended = trial.as_ref().is_some_and(|trial| trial.roll_back(why));
+        self.ended_by_hand.fetch_or(ended, Ordering::AcqRel);
+        ended
+    }
+
+    /// Has a trial been ended by hand since this was asked last? The lock is that of [`end_trial`](Self::end_trial): the
+    /// agent may come by here before who ended the trial has noted it.
+    pub(super) fn was_ended_by_hand(&self) -> bool {
+        let _ending = lock(&self.trial);
+        self.ended_by_hand.swap(false, Ordering::AcqRel)
     }
 
     /// A trial runs: the agent has no eye for its inbox until there is a verdict.
