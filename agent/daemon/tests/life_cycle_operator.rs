@@ -198,6 +198,20 @@ fn the_word_for_one_gateway_outranks_its_groups_also_where_the_broker_keeps_it_b
     site.machine.until(&["\"desired\":\"any (sequence 7, line-1)"]);
 }
 
+/// It would raise the time floor for good, and every certificate would look expired from then on.
+#[test]
+fn a_desired_state_from_the_far_future_is_refused_and_the_next_one_is_taken() {
+    let Some(mut site) = Site::new("", "") else { return };
+    let name = site.publish_without_objects(&Workshop::new("2.0", 1));
+    site.machine.start();
+    site.desire_as(name, 9, |d| d.signed_at = 40_000_000_000);
+    site.machine.until(&["signed at 40000000000, expected at most 30 days after now"]);
+    site.machine.until(&["\"phase\":\"idle\"", "\"desired\":null"]);
+    // Its number counts for nothing either: the operator signs the same again, with the clock put right.
+    site.desire(name, 2);
+    site.machine.until(&["\"phase\":\"downloading\"", "any (sequence 2, line-1)"]);
+}
+
 #[test]
 fn a_desired_state_that_expires_while_the_agent_runs_counts_no_more() {
     let Some(mut site) = Site::new("", "") else { return };

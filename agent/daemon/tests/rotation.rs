@@ -42,7 +42,7 @@ fn desired(manifest: Digest) -> Vec<u8> {
         rollout_bp: 10_000,
         window: None,
         expires: None,
-        signed_at: 1_800_000_000,
+        signed_at: 1_770_000_000,
         salt: 0,
     };
     seal(MessageKind::DesiredState, &desired.encode().unwrap(), &[&key(NEW_OPERATOR)]).unwrap()

@@ -11,6 +11,11 @@ use crate::wire::{check_name, check_text, decode_body};
 use heapless::String;
 use serde::{Deserialize, Serialize};
 
+/// A desired state may be signed this far ahead of a gateway's clock, in seconds: 30 days. More than a clock that nobody
+/// corrects drifts in years and than any mistaken time zone makes; less than the time before their end at which
+/// certificates are renewed, for what it signs becomes the gateway's time floor, and that never falls.
+pub const SIGNED_AHEAD_S_MAX: u64 = 30 * 86_400;
+
 /// What shall be done. Append-only: the number travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DesiredAction {
@@ -115,6 +120,25 @@ impl DesiredState {
             return Err(fault!(Refused, "desired state: expired at {expires}, now is {now} (Unix seconds)"));
         }
         Ok(desired)
+    }
+
+    /// Can it have been signed when it says? Asked before it raises the time floor, for good: a date in the far future,
+    /// from a workstation whose clock is wrong, would make every certificate and every bundle with an end look expired.
+    ///
+    /// Nobody can tell without a clock (`unix_s`: where it has been set); and one that stands behind `time_floor` has
+    /// fallen back, so the floor counts in its place.
+    pub fn signed_in_time(&self, unix_s: Option<u64>, time_floor: u64) -> Result<()> {
+        let Some(now) = unix_s.map(|now| now.max(time_floor)) else { return Ok(()) };
+        if self.signed_at <= now.saturating_add(SIGNED_AHEAD_S_MAX) {
+            return Ok(());
+        }
+        Err(fault!(
+            Refused,
+            "desired state: signed at {}, expected at most {} days after now, {now} (Unix seconds): is the clock wrong \
+             here, or where it was signed?",
+            self.signed_at,
+            SIGNED_AHEAD_S_MAX / 86_400
+        ))
     }
 
     /// Is each field within its bounds?

@@ -3,7 +3,7 @@
 mod desired;
 mod eligibility;
 
-pub use desired::{DesiredAction, DesiredState, MaintenanceWindow, Membership, Wanted};
+pub use desired::{DesiredAction, DesiredState, MaintenanceWindow, Membership, SIGNED_AHEAD_S_MAX, Wanted};
 pub use eligibility::{Gateway, judge};
 
 /// What becomes of the other group once a new one is committed.

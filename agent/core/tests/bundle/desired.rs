@@ -2,7 +2,7 @@
 
 use crate::common::{refused, signed, simple_root, text};
 use mainstay_core::digest::Digest;
-use mainstay_core::policy::{DesiredAction, DesiredState, MaintenanceWindow, Wanted};
+use mainstay_core::policy::{DesiredAction, DesiredState, MaintenanceWindow, SIGNED_AHEAD_S_MAX, Wanted};
 use mainstay_core::trust::{MessageKind, TrustRoot};
 
 fn desired() -> DesiredState {
@@ -131,6 +131,31 @@ fn who_goes_first_changes_with_the_salt_and_with_the_release() {
     // What does not change the release does not change the order: a share, a window, a sequence number.
     let later = DesiredState { seq: 99, rollout_bp: 1, signed_at: 7, group: text("other"), ..desired() };
     assert_eq!(first(&later), base);
+}
+
+/// What it says becomes the time floor, which never falls: u64::MAX made every later certificate an expired one.
+#[test]
+fn what_was_signed_in_the_far_future_is_refused_where_the_clock_can_tell() {
+    const AHEAD: u64 = SIGNED_AHEAD_S_MAX;
+    #[rustfmt::skip]
+    let cases = [
+        // signed at      clock          floor      taken
+        (1_000,           Some(5_000),   0,         true),
+        (5_000 + AHEAD,   Some(5_000),   0,         true),
+        (5_001 + AHEAD,   Some(5_000),   0,         false),
+        (u64::MAX,        Some(5_000),   0,         false),
+        (5_001 + AHEAD,   Some(5_000),   9_000,     true),  // a clock that has fallen back: the floor counts
+        (9_001 + AHEAD,   Some(5_000),   9_000,     false),
+        (u64::MAX,        None,          9_000,     true),  // nobody can tell
+        (u64::MAX,        Some(1),       u64::MAX,  true),
+    ];
+    for (signed_at, clock, floor, taken) in cases {
+        let signed = DesiredState { signed_at, expires: None, ..desired() }.signed_in_time(clock, floor);
+        assert_eq!(signed.is_ok(), taken, "{signed_at} {clock:?} {floor}");
+        if let Err(fault) = signed {
+            assert!(fault.what.contains("expected at most 30 days after now"), "{fault}");
+        }
+    }
 }
 
 #[test]

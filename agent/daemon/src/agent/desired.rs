@@ -7,7 +7,7 @@ use mainstay_core::bundle::VerifiedManifest;
 use mainstay_core::digest::Digest;
 use mainstay_core::fault::{Fault, FaultKind, clip};
 use mainstay_core::limits::ENVELOPE_BYTES_MAX;
-use mainstay_core::policy::{DesiredAction, DesiredState, Gateway, Wanted, judge};
+use mainstay_core::policy::{DesiredAction, DesiredState, Gateway, SIGNED_AHEAD_S_MAX, Wanted, judge};
 use mainstay_core::seam::{Clock, StateFile, StateStore};
 use mainstay_core::topic::{self, Leaf};
 use mainstay_core::trust::TrustRoot;
@@ -30,6 +30,8 @@ pub struct Desires {
     words: [Word; 2],
     /// A desired state with a new number has come, and has not been judged yet.
     news: bool,
+    /// By [`Origin`]: signed too far ahead of the clock, and when. Looked at again when the clock has been corrected.
+    early: [Option<(u64, Vec<u8>)>; 2],
     /// The manifest that has been asked for.
     asked: Option<Digest>,
     /// The manifest that came, not yet judged.
@@ -177,6 +179,12 @@ impl Agent {
         let seq = self.driver.record().desired_seq[slot];
         // At time 0 nothing has expired: that one counts no more is a word, too, if its number is not an old one.
         let desired = DesiredState::open(&self.world.trust, payload, group, seq, 0)?;
+        let floor = self.driver.record().time_floor;
+        if let Err(fault) = desired.signed_in_time(self.unix(), floor) {
+            self.desires.early[slot] = Some((desired.signed_at, payload.to_vec()));
+            return Err(fault);
+        }
+        self.desires.early[slot] = None;
         // Durable before it is acted upon: after a power cut the broker cannot bring an older one back.
         let mut record = self.driver.record().clone();
         record.desired_seq[slot] = desired.seq;
@@ -201,6 +209,22 @@ impl Agent {
         Ok(())
     }
 
+    /// The broker gives what it keeps once for each connection, and a clock is often set after that.
+    fn look_again_at_what_came_early(&mut self) {
+        let latest = self.now().max(self.driver.record().time_floor).saturating_add(SIGNED_AHEAD_S_MAX);
+        for slot in 0..self.desires.early.len() {
+            let due = self.desires.early[slot].take_if(|(signed_at, _)| *signed_at <= latest);
+            let (Some((_, payload)), Some(broker)) = (due, &self.config.broker) else { continue };
+            let (origin, group) = match slot {
+                0 => (Origin::Group, broker.group.clone()),
+                _ => (Origin::Device, format!("d/{}", self.config.device)),
+            };
+            if let Err(fault) = self.on_desired(origin, &group, &payload) {
+                log::warn!("desired state of {group}: {fault}");
+            }
+        }
+    }
+
     fn on_trust(&mut self, payload: &[u8]) -> Result<(), Fault> {
         let next: TrustRoot = self.world.trust.rotate(payload)?;
         self.world.store.persist(StateFile::Trust, payload)?;
@@ -210,6 +234,7 @@ impl Agent {
         self.shared.trust_is(&next);
         self.world.trust = next;
         self.desires.spurned = None; // what was refused for its signer may be right now
+        self.desires.early = Default::default();
         self.desires.words = Default::default(); // and who signed these may have lost the right to: heard again below
         self.drop_what_is_not_believed();
         if let Some(link) = &self.link {
@@ -267,6 +292,7 @@ impl Agent {
         if self.config.broker.is_none() || self.leaving {
             return; // by hand alone, or not any more
         }
+        self.look_again_at_what_came_early();
         let record = self.driver.record();
         self.desires.expire(self.now().max(record.time_floor));
         let busy = !self.driver.accepts_offers();
