@@ -6,6 +6,7 @@
 mod both;
 mod linux;
 mod none;
+mod reset_cause;
 mod simulated;
 mod toggle;
 

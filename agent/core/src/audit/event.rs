@@ -29,7 +29,7 @@ pub enum Event {
     Drift,
     /// The floor rose.
     FloorRaised,
-    /// The clock was set, or jumped.
+    /// The clock was not set, and has been.
     ClockSet,
     /// A desired state was taken.
     DesiredTaken,

@@ -11,6 +11,7 @@
 mod desired;
 mod gate;
 mod observer;
+mod once;
 mod reports;
 mod shared;
 mod source;
@@ -40,6 +41,7 @@ use mainstay_core::limits::ENVELOPE_BYTES_MAX;
 use mainstay_core::seam::*;
 use mainstay_core::trust::TrustRoot;
 use mainstay_core::update::*;
+use once::{ClockWatch, first_in_this_boot};
 use reports::{Reporting, session};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -75,6 +77,7 @@ pub struct Agent {
     /// When the machine was asked to go down, and how long it is given. Until then news is read, and it is not asked
     /// again for each.
     asked: Option<(Instant, Duration)>,
+    clock: ClockWatch,
 }
 
 /// What is opened before there is an agent: everything that can be wrong is found here.
@@ -163,11 +166,13 @@ impl Agent {
             session: session(),
             leaving: false,
             asked: None,
+            clock: ClockWatch::new(SystemClock.now().unix_s),
         };
         if agent.driver.record_was_lost() {
             let floor = agent.driver.record().floor;
             agent.audit(Event::StateLost, &[("floor", &floor)]);
         }
+        agent.record_a_watchdog_reset();
         agent.drop_what_is_not_believed(); // an image may bring a newer trust root
         agent.reconsider();
         agent.show();
@@ -247,6 +252,7 @@ impl Agent {
             for command in first.into_iter().chain(std::iter::from_fn(|| inbox.try_recv().ok())) {
                 self.take(command);
             }
+            self.record_that_the_clock_was_set();
             self.reconsider();
             self.shared.tell();
         }
@@ -354,6 +360,24 @@ impl Agent {
 
     fn topic(&self, leaf: mainstay_core::topic::Leaf) -> mainstay_core::topic::Topic {
         mainstay_core::topic::device(&self.world.trust.fleet, &self.config.device, leaf)
+    }
+
+    /// The board came up because its watchdog bit: in a trial that hung, or at any other time. Said once in each boot.
+    fn record_a_watchdog_reset(&mut self) {
+        let Some(status) = self.board.watchdog_boot_status().filter(|status| status.watchdog_reset()) else {
+            return;
+        };
+        if first_in_this_boot(&self.config.run, "watchdog-bit") {
+            log::warn!("the watchdog reset the machine before this boot (status {:#x})", status.0);
+            self.audit(Event::WatchdogBit, &[("status", &format_args!("{:#x}", status.0))]);
+        }
+    }
+
+    /// The records before this one have no time, or a wrong one.
+    fn record_that_the_clock_was_set(&mut self) {
+        if self.clock.has_been_set(SystemClock.now().unix_s) {
+            self.audit(Event::ClockSet, &[]);
+        }
     }
 
     /// Records what the driver does not note.
