@@ -147,6 +147,13 @@ fn what_a_technician_cancelled_does_not_come_back_until_the_operator_says_someth
         "\"kind\":\"halted\"",
         "\"desired\":\"any (sequence 1, line-1): not",
     ]);
+    // A restart used to be news enough: the retained word is heard again, and it was taken for a new one.
+    site.desire(name, 1);
+    site.machine.until_logged("desired state of line-1: Run any (sequence 1)", 2);
+    site.machine.kill();
+    site.machine.start();
+    site.machine.until_logged("desired state of line-1: Run any (sequence 1)", 3);
+    site.machine.until(&["\"kind\":\"halted\"", "\"desired\":\"any (sequence 1, line-1): not taken"]);
     site.desire(name, 2);
     site.machine.until(&["\"phase\":\"downloading\"", "\"attempt\":2"]);
 }

@@ -111,6 +111,17 @@ impl Desires {
         }
     }
 
+    /// What a technician cancelled stays so over a restart of the agent, for as long as it is the last that was deployed:
+    /// the record says it. All else is judged anew at a start, for an image may bring another trust root.
+    pub(super) fn remember_what_was_cancelled(&mut self, record: &Record) {
+        if let Phase::Settled(deployment, outcome) = &record.phase
+            && outcome.kind == OutcomeKind::Halted
+            && outcome.detail == CANCELLED
+        {
+            self.refuse(deployment.manifest);
+        }
+    }
+
     fn postpone(&mut self, manifest: Digest) {
         let failures = match &self.spurned {
             Some(spurned) if spurned.manifest == manifest => spurned.failures.saturating_add(1),
@@ -468,6 +479,9 @@ impl Agent {
         self.unix().unwrap_or(0)
     }
 }
+
+/// The outcome's detail, where a technician has cancelled. It stands in records: it does not change.
+pub(super) const CANCELLED: &str = "cancelled by a technician";
 
 /// A bundle that failed on its way is tried again after a minute, then two, four … up to an hour.
 const FAILED_AGAIN_MIN: Duration = Duration::from_secs(60);

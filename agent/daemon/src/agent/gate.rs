@@ -17,9 +17,11 @@ pub struct AgentGate {
     interlock: Option<Interlock>,
     /// Knows whether there is news that has not been read.
     shared: Arc<Shared>,
-    /// A person brought the bundle: hours and the operator's word do not hold it up, the interlock does.
+    /// A person brought the bundle: hours and the operator's word do not hold it up, the interlock does. Not kept over a
+    /// restart of the agent: the file is gone then, and who brings it again says so again.
     pub by_hand: bool,
-    /// A person has said that it may reboot now.
+    /// A person has said that it may reboot now. Not kept over a restart of the agent: whoever said it has looked at the
+    /// plant as it was then.
     pub approved: bool,
     /// What the operator's desired state says against going on now.
     pub held: Option<String>,

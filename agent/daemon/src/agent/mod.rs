@@ -172,6 +172,7 @@ impl Agent {
             let floor = agent.driver.record().floor;
             agent.audit(Event::StateLost, &[("floor", &floor)]);
         }
+        agent.desires.remember_what_was_cancelled(agent.driver.record());
         agent.record_a_watchdog_reset();
         agent.drop_what_is_not_believed(); // an image may bring a newer trust root
         agent.reconsider();

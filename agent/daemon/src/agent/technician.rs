@@ -1,5 +1,6 @@
 //! What a technician can ask of the agent, by the commands of this binary or the serial console.
 
+use super::desired::CANCELLED;
 use super::{Agent, Line};
 use crate::file_source::FileSource;
 use mainstay_core::audit::Event;
@@ -210,10 +211,11 @@ impl Agent {
     }
 
     fn cancel(&mut self) -> Result<String, Fault> {
-        if self.driver.stop(OutcomeKind::Halted, "cancelled by a technician", &mut self.world.parts())? {
+        if self.driver.stop(OutcomeKind::Halted, CANCELLED, &mut self.world.parts())? {
             self.after_phase();
-            let again = "if the operator desires it, it is taken again at the operator's next word";
-            return Ok(format!("cancelled; {again}, or when the agent starts anew"));
+            return Ok(
+                "cancelled; if the operator desires it, it is taken again at the operator's next word".into(),
+            );
         }
         Err(fault!(Refused, "cancel: nothing to cancel before a trial; `mainstay rollback` ends a trial"))
     }
