@@ -2,6 +2,7 @@
 
 use super::Board;
 use super::arm64::{Arm64, Arm64Parts, Copies, Counts};
+use super::armhf::{Armhf, ArmhfParts};
 use super::x86::{EnvironmentOn, X86, X86Parts};
 use crate::Result;
 use crate::provision::{Arch, Parts, Want};
@@ -22,6 +23,8 @@ pub enum BoardKind {
     Arm64UbootSingle,
     /// arm64 with U-Boot that counts by itself, its environment in two copies.
     Arm64Bootcount,
+    /// An Orange Pi PC.
+    ArmhfOrangepi,
 }
 
 impl BoardKind {
@@ -33,6 +36,7 @@ impl BoardKind {
         BoardKind::Arm64Uboot,
         BoardKind::Arm64UbootSingle,
         BoardKind::Arm64Bootcount,
+        BoardKind::ArmhfOrangepi,
     ];
 
     /// As people call it.
@@ -44,6 +48,7 @@ impl BoardKind {
             BoardKind::Arm64Uboot => "arm64-uboot",
             BoardKind::Arm64UbootSingle => "arm64-uboot-single",
             BoardKind::Arm64Bootcount => "arm64-bootcount",
+            BoardKind::ArmhfOrangepi => "armhf-orangepi",
         }
     }
 
@@ -59,6 +64,7 @@ impl BoardKind {
             BoardKind::X86Uefi => Want::X86Uefi,
             BoardKind::Arm64Uboot | BoardKind::Arm64Bootcount => Want::Arm64,
             BoardKind::Arm64UbootSingle => Want::Arm64Single,
+            BoardKind::ArmhfOrangepi => Want::Armhf,
         }
     }
 
@@ -67,6 +73,7 @@ impl BoardKind {
         match self {
             BoardKind::X86Bios | BoardKind::X86Uefi | BoardKind::X86BiosExt4 => Arch::Amd64,
             BoardKind::Arm64Uboot | BoardKind::Arm64UbootSingle | BoardKind::Arm64Bootcount => Arch::Arm64,
+            BoardKind::ArmhfOrangepi => Arch::Armhf,
         }
     }
 
@@ -85,6 +92,7 @@ impl BoardKind {
             BoardKind::Arm64Uboot => arm64(Copies::Two, Counts::Script),
             BoardKind::Arm64UbootSingle => arm64(Copies::One, Counts::Script),
             BoardKind::Arm64Bootcount => arm64(Copies::Two, Counts::Uboot),
+            BoardKind::ArmhfOrangepi => Ok(Box::new(Armhf::create(ArmhfParts::of(parts, agent)?, folder)?)),
         }
     }
 }

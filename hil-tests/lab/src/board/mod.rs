@@ -1,6 +1,7 @@
 //! The emulated boards: which machine, which bootloader, where its environment stands, and what a guest has to know of it.
 
 pub mod arm64;
+pub mod armhf;
 pub mod grub;
 mod kind;
 pub mod uboot;

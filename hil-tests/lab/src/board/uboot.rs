@@ -13,6 +13,8 @@ use std::time::Duration;
 const SCRIPT: &str = include_str!("../../../../bootloader-glue/scripts/mainstay-boot.cmd");
 /// U-Boot answers a line within 0.1 s of CPU, and gets through a `saveenv` and a reset to its first line in 0.3 s.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// What the boot script tells people to type when nothing is left to boot; a group that is not in the order stays out of it.
+pub const REPAIR: &str = "setenv BOOT_A_LEFT 3; setenv BOOT_B_LEFT 3; saveenv; reset";
 /// How a line ends at whose end U-Boot waits for a command.
 const PROMPT: &str = "=> ";
 

@@ -48,8 +48,8 @@ const TICKS_PER_SECOND: f64 = 100.0;
 pub struct Setup {
     /// The program: `qemu-system-x86_64`, found on the path, or its path.
     pub program: PathBuf,
-    /// Machine, memory, disks and devices. Display, serial port, monitor, accelerator (TCG, one CPU) and what the watchdog
-    /// does are added here.
+    /// Machine, memory, disks and devices. Display, serial port, monitor, accelerator (TCG; one CPU if no number is said) and
+    /// what the watchdog does are added here.
     pub arguments: Vec<String>,
     /// A snapshot to go on from, made by [`Machine::save_snapshot`].
     pub snapshot: Option<String>,
@@ -245,7 +245,10 @@ fn command(setup: &Setup, folder: &Path) -> Result<(std::process::Command, PathB
     let socket = |name: &str| format!("socket,id={name},path={}", folder.join(name).display());
     let mut command = tool("setpriv");
     command.args(["--pdeathsig", "KILL", "--"]).arg(&setup.program).args(&setup.arguments);
-    command.args(["-nodefaults", "-display", "none", "-accel", "tcg,thread=multi", "-smp", "1"]);
+    command.args(["-nodefaults", "-display", "none", "-accel", "tcg,thread=multi"]);
+    if !setup.arguments.iter().any(|argument| argument == "-smp") {
+        command.args(["-smp", "1"]);
+    }
     command.args(["-action", "watchdog=reset"]);
     command.args(["-chardev", &socket("serial"), "-serial", "chardev:serial"]);
     command.args(["-chardev", &socket("qmp"), "-mon", "chardev=qmp,mode=control"]);
