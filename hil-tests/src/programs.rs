@@ -3,6 +3,7 @@
 use crate::{Doing, Result, Trouble};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 /// Where they are.
 #[derive(Clone, Debug)]
@@ -23,10 +24,17 @@ impl Programs {
     /// The device binary of another build ([`OTHER_BUILD`](crate::bench::OTHER_BUILD)), kept apart from cargo's own, which is
     /// built again as it was. Both take seconds: only the package itself is compiled.
     pub fn other_agent() -> Result<PathBuf> {
+        // Two at once would take each other's build for theirs.
+        static BUILT: Mutex<Option<PathBuf>> = Mutex::new(None);
+        let mut there = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(other) = &*there {
+            return Ok(other.clone());
+        }
         let built = executable(&build_with(&["mainstay"], Some(crate::bench::OTHER_BUILD))?, "mainstay")?;
         let other = built.with_file_name("mainstay-other");
         std::fs::copy(&built, &other).doing(|| other.display().to_string())?;
         build(&["mainstay"])?;
+        *there = Some(other.clone());
         Ok(other)
     }
 

@@ -24,6 +24,7 @@ use crate::{Doing, Result, interrupt};
 use catalog::Ready;
 use progress::Progress;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use summary::Summary;
 use words::Words;
 
@@ -36,7 +37,7 @@ pub struct Case {
     pub played: Played,
 }
 
-/// Does what was asked for; `true`: nothing failed, and nothing was left out that was required.
+/// Does what was asked for; `true`: nothing failed, nobody interrupted it, and nothing was left out that was required.
 pub fn hil(words: &Words) -> Result<bool> {
     if words.list {
         print!("{}", catalog::list());
@@ -56,7 +57,8 @@ pub fn hil(words: &Words) -> Result<bool> {
     }
     std::fs::write(&junit, junit::document(&results)).doing(|| junit.display().to_string())?;
     println!("{}", junit.display());
-    Ok(summary.failed() == 0 && !(words.require_all && summary.not_run() > 0))
+    let interrupted = stop.load(Ordering::Relaxed);
+    Ok(!interrupted && summary.failed() == 0 && !(words.require_all && summary.not_run() > 0))
 }
 
 #[cfg(test)]
