@@ -105,6 +105,7 @@ impl Images {
             tree.link(&format!("/bin/{applet}"), "busybox");
         }
         tree.link("/tmp", "/run").script("/sbin/init", include_str!("../../guest/init"));
+        tree.script("/bin/lab-check", include_str!("../../guest/lab-check"));
         tree.script("/bin/lab-run", include_str!("../../guest/lab-run")).link("/bin/lab-show", "lab-run");
         tree.text("/etc/lab/board", &board.lab_board).text("/etc/mainstay/board.toml", &board.board_toml);
         ext4::make(&base, slot_bytes, "slot", Use::Slot, &tree)?;

@@ -5,15 +5,15 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// How an image fares that is booted. The first word of each line is how `/etc/lab/nature` has it, for guest/init; what
-/// fails before that runs is done to the image itself.
+/// How an image fares that is booted. Its [`name`](Nature::name) stands in `/etc/lab/nature`, for guest/init and guest/lab-check; what
+/// fails before they run is done to the image itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Nature {
     /// It comes up, and its required health check passes.
     Healthy,
-    /// Its application does not come up, and so the required health check fails.
+    /// It comes up, and its required health check fails.
     CheckFails,
-    /// Once the agent has opened the watchdog, all of user space is stopped.
+    /// In a trial all of user space is stopped, the agent too, once it has armed the watchdog.
     UserspaceHangs,
     /// The kernel panics (sysrq-c) as soon as user space is up.
     KernelPanics,
@@ -25,9 +25,9 @@ pub enum Nature {
     InitMissing,
     /// The agent gets SIGSEGV right after each start.
     AgentCrashes,
-    /// In a trial the agent gets SIGKILL each time it has come up.
+    /// In a trial the agent gets SIGKILL each time it has come up and begins its health check.
     AgentKilled,
-    /// In a trial the agent gets SIGSTOP once it has come up.
+    /// In a trial the agent gets SIGSTOP once it has come up and begins its health check.
     AgentHangs,
 }
 

@@ -50,9 +50,9 @@ retry_s = 1
 
 [[check]]
 name = "app"
-file = "/run/lab/app"
+command = ["/bin/lab-check"]
 required = true
-timeout_s = 5
+timeout_s = 10
 retries = 2
 interval_s = 1
 {broker_check}"#
