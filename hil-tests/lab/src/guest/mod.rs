@@ -14,8 +14,8 @@
 //! They are as small as they can be, because all of it is hashed several times under TCG. A base image is made once; an image
 //! of some version and nature is a copy of it in which debugfs changed a few files: the same spec gives the same bytes.
 
-mod cpio;
-mod modules;
+pub mod cpio;
+pub mod modules;
 mod nature;
 
 pub use nature::{Nature, spoil};
