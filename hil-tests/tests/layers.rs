@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 /// Who may depend on whom. A row may allow an arrow that is not there (yet).
-const LAYERS: [(&str, &[&str]); 9] = [
+const LAYERS: [(&str, &[&str]); 10] = [
     ("mainstay-core", &[]),
     ("mainstay-bootloader-glue", &["mainstay-core"]),
     ("mainstay-board-support", &["mainstay-bootloader-glue", "mainstay-core"]),
@@ -35,6 +35,10 @@ const LAYERS: [(&str, &[&str]); 9] = [
             "mainstayctl",
             "mainstay-lab",
         ],
+    ),
+    (
+        "mainstay-crash",
+        &["mainstay-core", "mainstay-bootloader-glue", "mainstay", "mainstay-lab", "mainstay-hil"],
     ),
 ];
 
