@@ -1,16 +1,17 @@
 //! `cargo hil`: see `mainstay_hil::hil`.
 
-use mainstay_hil::hil::{hil, words};
+use mainstay_hil::hil::{crash, hil, words};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let held = match words::Words::read(std::env::args_os()) {
-        Ok(None) => {
+    let held = match (crash::words(std::env::args_os()), words::Words::read(std::env::args_os())) {
+        (Some(words), _) => crash::crash(&words),
+        (None, Ok(None)) => {
             print!("{}", words::HELP);
             return ExitCode::SUCCESS;
         }
-        Ok(Some(words)) => hil(&words),
-        Err(wrong) => Err(wrong),
+        (None, Ok(Some(words))) => hil(&words),
+        (None, Err(wrong)) => Err(wrong),
     };
     match held {
         Ok(held) => ExitCode::from(u8::from(!held)),

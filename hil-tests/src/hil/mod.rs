@@ -3,6 +3,7 @@
 //!
 //! * [`words`] the command line
 //! * [`catalog`] the benches and boards, and what each is made of
+//! * [`crash`] the crash points, a program of their own
 //! * [`run`] boards side by side, each with its scenarios
 //! * [`progress`] what a person sees meanwhile
 //! * [`evidence`] what is kept of a failure
@@ -12,6 +13,7 @@
 //! A scenario that was not played, whatever the reason, is "not run", in the table and in the file: never passed.
 
 pub mod catalog;
+pub mod crash;
 pub mod evidence;
 pub mod junit;
 pub mod progress;

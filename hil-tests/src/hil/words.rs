@@ -27,6 +27,7 @@ cargo hil [OPTION...]: the scenarios of the boot laboratory, on real bootloaders
   --junit FILE          the report for machines [FOLDER/junit.xml]
   --keep                leave disks and images where they are at the end
   --require-all         fail where anything was not run
+  --crash [OPTION...]   instead: crash points, see --crash --help
   --help                this text
 
 Ends with 0 when nothing failed. What could not be run is reported as not run, with the line that changes that.
