@@ -146,3 +146,45 @@ fn at_the_cut(log: &[Entry], update: &Update, tried: usize) -> (Vec<String>, Vec
     let phases = phases.map(|entry| entry.value("phase").to_owned()).collect();
     (phases, of_update.get(cut..).unwrap_or_default().to_vec())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operator::Bundle;
+    use mainstay_core::boot::Group;
+    use mainstay_core::digest::Digest;
+
+    /// `phase` of this update, or `+A`, `+B`: a start of the agent in that group.
+    fn log(words: &str) -> Vec<Entry> {
+        let value = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let entry = |word: &str| match word.strip_prefix('+') {
+            Some(group) => Entry { event: Event::Started, values: vec![value("running", group)] },
+            None => {
+                let values = vec![value("phase", word), value("manifest", &Digest([1; 32]).to_string())];
+                Entry { event: Event::Phase, values }
+            }
+        };
+        words.split(' ').map(entry).collect()
+    }
+
+    #[test]
+    fn the_log_says_how_far_an_update_was_when_the_power_went() {
+        let bundle = Bundle { path: "".into(), name: Digest([1; 32]), version: "2".into(), image: "".into() };
+        let update = Update { bundle, from: Group::A, from_version: None, floor: 1, tries: TRIES_DEFAULT };
+        #[rustfmt::skip]
+        let cases = [
+            // the whole log                                          tried  before the cut
+            ("+A Waiting +A Downloading Trial +B Committing",         0,     "Waiting"),
+            ("+A Waiting Trial +B Committing",                        0,     "Waiting Trial"),
+            ("+A Waiting Trial +B Committing",                        1,     "Waiting Trial"),
+            ("+A Waiting Trial +B +B Committing",                     1,     "Waiting Trial"),
+            ("+A Waiting Trial +B Committing +B",                     1,     "Waiting Trial Committing"),
+            ("+A Waiting Trial +A Trial +B Committing",               1,     "Waiting Trial"),
+        ];
+        for (words, tried, before) in cases {
+            let (had, rest) = at_the_cut(&log(words), &update, tried);
+            assert_eq!(had.join(" "), before, "{words}, tried {tried}");
+            assert!(rest.first().is_some_and(|entry| entry.event == Event::Started));
+        }
+    }
+}
