@@ -130,6 +130,10 @@ impl Board for Armhf {
         (nature == Nature::KernelHangs).then(|| why.to_owned())
     }
 
+    fn resets_by_watchdog(&self) -> bool {
+        true // as Linux' sunxi_wdt and U-Boot do it on an H3
+    }
+
     fn pace(&self) -> Pace {
         Pace {
             boot: Duration::from_secs(35),

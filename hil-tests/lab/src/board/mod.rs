@@ -35,6 +35,11 @@ pub trait Board {
         None
     }
 
+    /// Whether software that wants a reset has to let the watchdog bite, for the machine has nothing else that resets it.
+    fn resets_by_watchdog(&self) -> bool {
+        false
+    }
+
     /// How long things take.
     fn pace(&self) -> Pace;
 

@@ -152,7 +152,7 @@ impl Bench for QemuBench {
         {
             return Err(Trouble::new(format!("QEMU has ended: {said}")));
         }
-        Ok(story::events(&self.log))
+        Ok(story::events(&self.log, self.board.resets_by_watchdog()))
     }
 
     fn type_in(&mut self, keys: &str) -> Result<()> {
@@ -188,7 +188,7 @@ impl Bench for QemuBench {
     fn agent(&mut self, words: &[&str]) -> Result<String> {
         let up = Duration::saturating_mul(self.board.pace().boot, Pace::PATIENCE);
         let machine = self.machine.as_mut().doing(|| "asking the agent of a machine without power")?;
-        let events = story::events(&self.log);
+        let events = story::events(&self.log, self.board.resets_by_watchdog());
         let booted = |event: &&Event| matches!(event.what, What::UserSpace | What::Reset | What::PowerOn);
         if events.iter().rev().find(booted).map(|event| &event.what) != Some(&What::UserSpace) {
             machine.wait_line(self.log.mark(), up, story::USER_SPACE)?;

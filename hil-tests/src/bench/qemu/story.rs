@@ -10,20 +10,25 @@ use std::time::Duration;
 /// guest/init says it first of all.
 pub const USER_SPACE: &str = "guest: user space is up";
 
-/// All that was seen so far.
-pub fn events(log: &Log) -> Vec<Event> {
+/// All that was seen so far. `resets_by_watchdog`: the machine's software has no other way to reset it; a bite that it has
+/// announced is then no more than the reset.
+pub fn events(log: &Log, resets_by_watchdog: bool) -> Vec<Event> {
     let mut told: Vec<Event> = Vec::new();
+    let mut announced = false;
     for Entry { at, seen } in log.since(0) {
         let mut tell = |what| told.push(Event { at, what });
         match seen {
             Seen::PowerOn => tell(What::PowerOn),
             Seen::PowerOff | Seen::Gone(_) => tell(What::PowerOff),
             Seen::Line(line) => {
+                announced |= RESETS.iter().any(|reset| line.contains(reset));
                 meaning(&line).into_iter().for_each(&mut tell);
                 tell(What::Line(line));
             }
+            Seen::Qmp { event, .. } if event == "WATCHDOG" && resets_by_watchdog && announced => {}
             Seen::Qmp { event, .. } if event == "WATCHDOG" => tell(What::WatchdogFires),
             Seen::Qmp { event, .. } if event == "RESET" => {
+                announced = false;
                 // Linux tries several ways to reset one after the other, and QEMU tells each.
                 let again = told.last().is_some_and(|last| {
                     last.what == What::Reset && at.saturating_duration_since(last.at) < ONE_RESET
@@ -43,6 +48,8 @@ pub fn events(log: &Log) -> Vec<Event> {
     told
 }
 
+/// What Linux says before it restarts a machine, by itself or after a panic, and U-Boot.
+const RESETS: [&str; 3] = ["reboot: Restarting system", "Rebooting in ", "resetting ..."];
 /// Two resets within this time, with nothing said in between, are one.
 const ONE_RESET: Duration = Duration::from_secs(2);
 
@@ -54,7 +61,9 @@ fn meaning(line: &str) -> Option<What> {
         return Some(What::Boots(group, why));
     }
     match line {
-        _ if script.is_some_and(|said| said.starts_with("order ")) => Some(What::Bootloader),
+        _ if script.is_some_and(|said| said.starts_with("order ") || said.contains(", the other ")) => {
+            Some(What::Bootloader)
+        }
         _ if script.is_some_and(|said| said.starts_with("NOTHING LEFT TO BOOT")) => {
             Some(What::NothingBootable)
         }
@@ -95,6 +104,7 @@ mod tests {
             ("mainstay: group B (trial), partition hd0,gpt4",         Some(What::Boots(Group::B, Why::Trial))),
             ("mainstay: group A (last-resort), partition hd0,gpt3",   Some(What::Boots(Group::A, Why::LastResort))),
             ("mainstay: group B could not be loaded",                 None),
+            ("mainstay: group A, the other none, trial no, boot 1",   Some(What::Bootloader)),
             ("mainstay: NOTHING LEFT TO BOOT: no group is good and",  Some(What::NothingBootable)),
             ("lab: watchdog armed at 0xfebfc000, 60 s; jumping",      Some(What::Jumps)),
             ("Starting kernel ...",                                   Some(What::Jumps)),
@@ -117,7 +127,25 @@ mod tests {
             log.push(Seen::Qmp { event: event.into(), data: Value::Null });
         }
         log.console_bytes(b"grub> ");
-        let told: Vec<What> = events(&log).into_iter().map(|event| event.what).collect();
+        let told: Vec<What> = events(&log, false).into_iter().map(|event| event.what).collect();
         assert_eq!(told, [What::PowerOn, What::WatchdogFires, What::Reset, What::Prompt]);
+    }
+
+    #[test]
+    fn where_nothing_else_resets_a_machine_a_bite_that_it_announced_is_its_reset_and_no_other_bite_is() {
+        let log = Log::new();
+        for line in ["[  250.1] reboot: Restarting system\n", "Starting kernel ...\n"] {
+            log.console_bytes(line.as_bytes());
+            for event in ["WATCHDOG", "RESET"] {
+                log.push(Seen::Qmp { event: event.into(), data: Value::Null });
+            }
+        }
+        let told = |resets_by_watchdog| -> Vec<What> {
+            let told = events(&log, resets_by_watchdog).into_iter().map(|event| event.what);
+            told.filter(|what| !matches!(what, What::Line(_))).collect()
+        };
+        let hang = [What::Jumps, What::WatchdogFires, What::Reset];
+        assert_eq!(told(true), [&[What::Reset][..], &hang].concat());
+        assert_eq!(told(false), [&[What::WatchdogFires, What::Reset][..], &hang].concat());
     }
 }
