@@ -12,8 +12,20 @@ use crate::scenario::Played;
 use crate::{Doing, Result};
 use std::path::{Path, PathBuf};
 
+/// Where in the folder.
+const FAILURES: &str = "failures";
 /// How much of the console a failure shows at once.
 const LINES: usize = 30;
+
+/// Takes away what an earlier run has kept, so that what is there is of this one.
+pub fn forget(folder: &Path) -> Result<()> {
+    let failures = folder.join(FAILURES);
+    match std::fs::remove_dir_all(&failures) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+    .doing(|| failures.display().to_string())
+}
 
 /// Writes it; where it is.
 pub fn keep(folder: &Path, board: &str, played: &Played) -> Result<Option<PathBuf>> {
@@ -23,7 +35,7 @@ pub fn keep(folder: &Path, board: &str, played: &Played) -> Result<Option<PathBu
         "" => played.number.to_string(),
         case => format!("{}-{}", played.number, plain(case)),
     };
-    let folder = folder.join("failures").join(plain(board)).join(case);
+    let folder = folder.join(FAILURES).join(plain(board)).join(case);
     std::fs::create_dir_all(&folder).doing(|| folder.display().to_string())?;
     let write = |name: &str, text: &str| {
         let path = folder.join(name);

@@ -48,6 +48,7 @@ pub fn hil(words: &Words) -> Result<bool> {
     let stop = interrupt::flag()?;
     let progress = Arc::new(Progress::new());
     let boards = words.boards();
+    evidence::forget(&words.folder)?;
     let ready = Ready::make(words, &boards, &progress)?;
     let results = run::all(words, &ready, &boards, &progress, &stop)?;
     progress.end();
