@@ -30,7 +30,8 @@ pub fn events(log: &Log, resets_by_watchdog: bool) -> Vec<Event> {
             Seen::Qmp { event, .. } if event == "RESET" => {
                 announced = false;
                 // Linux tries several ways to reset one after the other, and QEMU tells each.
-                let again = told.last().is_some_and(|last| {
+                let said = told.iter().rev().find(|event| !matches!(event.what, What::Line(_)));
+                let again = said.is_some_and(|last| {
                     last.what == What::Reset && at.saturating_duration_since(last.at) < ONE_RESET
                 });
                 if !again {
@@ -50,7 +51,7 @@ pub fn events(log: &Log, resets_by_watchdog: bool) -> Vec<Event> {
 
 /// What Linux says before it restarts a machine, by itself or after a panic, and U-Boot.
 const RESETS: [&str; 3] = ["reboot: Restarting system", "Rebooting in ", "resetting ..."];
-/// Two resets within this time, with nothing said in between, are one.
+/// Two resets within this time are one: no bootloader is there so soon after the first.
 const ONE_RESET: Duration = Duration::from_secs(2);
 
 /// What a line means. The bootloaders' scripts say the first ones, each in its file in bootloader-glue/scripts or
@@ -126,9 +127,12 @@ mod tests {
         for event in ["WATCHDOG", "RESET", "RESET", "NIC_RX_FILTER_CHANGED"] {
             log.push(Seen::Qmp { event: event.into(), data: Value::Null });
         }
+        log.console_bytes(b"[ 12.5] the kernel's last line\n");
+        log.push(Seen::Qmp { event: "RESET".into(), data: Value::Null });
         log.console_bytes(b"grub> ");
         let told: Vec<What> = events(&log, false).into_iter().map(|event| event.what).collect();
-        assert_eq!(told, [What::PowerOn, What::WatchdogFires, What::Reset, What::Prompt]);
+        let line = What::Line("[ 12.5] the kernel's last line".into());
+        assert_eq!(told, [What::PowerOn, What::WatchdogFires, What::Reset, line, What::Prompt]);
     }
 
     #[test]
