@@ -42,7 +42,7 @@ CONFIG_CMD_SQUASHFS=y
 
 # An environment that is lost: the factory's default one is taken from the boot partition (src/board/arm64.rs puts it there).
 CONFIG_USE_BOOTCOMMAND=y
-CONFIG_BOOTCOMMAND="load mmc 0:2 ${scriptaddr} default.env && env import -t ${scriptaddr} ${filesize} && run bootcmd; sleep 30; reset"
+CONFIG_BOOTCOMMAND="if load mmc 0:2 ${scriptaddr} default.env && env import -t ${scriptaddr} ${filesize} && run bootcmd; then true; else sleep 30; reset; fi"
 
 # No wait for a key; no search of USB and no self tests, which cost time at every boot or build.
 CONFIG_BOOTDELAY=0
