@@ -8,9 +8,13 @@
 //!   A  1.0.0   good                       ◄ running          lines that are drawn again
 //!   B  3.0.0   on trial, 2 tries left
 //!   Downloading  ██████████░░░░░░░░░░  50 %   32.0 of 64.0 MiB
+//!   ┌ serial console                                          where a machine has one: its last lines
+//!   │ mainstay: group B (trial), partition hd0,gpt4
+//!   └
 //! ```
 
 use mainstay_core::boot::{BootState, Group};
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 
@@ -91,6 +95,7 @@ pub struct Screen<W> {
     /// Lines that were drawn and will be drawn over.
     drawn: usize,
     shown: Option<View>,
+    console: VecDeque<String>,
 }
 
 impl Screen<std::io::Stdout> {
@@ -112,7 +117,7 @@ impl Default for Screen<std::io::Stdout> {
 impl<W: Write> Screen<W> {
     /// On `out`; `live`: it understands cursor movements.
     pub fn on(out: W, live: bool) -> Screen<W> {
-        Screen { out, live, drawn: 0, shown: None }
+        Screen { out, live, drawn: 0, shown: None, console: VecDeque::new() }
     }
 
     /// A line that stays.
@@ -136,15 +141,37 @@ impl<W: Write> Screen<W> {
         }
     }
 
+    /// Lines of the machine's console: its last ones are drawn below all else; in a log, each is a line of its own.
+    pub fn console(&mut self, lines: &[String]) {
+        if lines.is_empty() {
+            return;
+        }
+        if !self.live {
+            lines.iter().for_each(|line| self.put(&format!("   console   {line}\n")));
+            return;
+        }
+        self.console.extend(lines.iter().map(|line| line.replace(char::is_control, " ")));
+        let over = self.console.len().saturating_sub(CONSOLE_LINES);
+        self.console.drain(..over);
+        self.wipe();
+        self.redraw();
+    }
+
     /// Leaves what is shown where it is; what comes next is drawn below.
     pub fn leave(&mut self) {
         self.drawn = 0;
         self.shown = None;
+        self.console.clear();
     }
 
     fn redraw(&mut self) {
         let Some(view) = self.shown.as_ref().filter(|_| self.live) else { return };
-        let lines = view.lines();
+        let mut lines = view.lines();
+        if !self.console.is_empty() {
+            lines.push("  ┌ serial console".to_owned());
+            lines.extend(self.console.iter().map(|line| format!("  │ {line}")));
+            lines.push("  └".to_owned());
+        }
         self.drawn = lines.len();
         // Without wrapping (DECAWM off): a narrow terminal cuts a line, and the count of lines stays right.
         self.put(&format!("\x1b[?7l{}\n\x1b[?7h", lines.join("\n")));
@@ -163,6 +190,9 @@ impl<W: Write> Screen<W> {
         let _ = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
     }
 }
+
+/// How many lines of the console are on the screen: with all else, half of a terminal's 45 lines stay for the story.
+const CONSOLE_LINES: usize = 14;
 
 fn percent(done: u64, total: u64) -> u64 {
     (done.min(total) * 100).checked_div(total).unwrap_or(100)
@@ -231,6 +261,22 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("████████████░░░░░░░░░░░░  50 %  32.0 of 64.0 MiB\n\x1b[?7h"), "{text}");
+    }
+
+    #[test]
+    fn a_console_s_last_lines_are_drawn_below_and_all_of_them_are_in_a_log() {
+        let lines: Vec<String> = (0..CONSOLE_LINES + 3).map(|line| format!("line {line}.")).collect();
+        let on = |live: bool| {
+            let mut out = Vec::new();
+            let mut screen = Screen::on(&mut out, live);
+            screen.show(&view(None));
+            screen.console(&lines);
+            String::from_utf8(out).unwrap()
+        };
+        let (log, terminal) = (on(false), on(true));
+        assert!(log.contains("   console   line 0.\n") && log.contains("   console   line 16.\n"), "{log}");
+        assert!(!terminal.contains("line 2.") && terminal.contains("  │ line 3.\n"), "{terminal}");
+        assert!(terminal.ends_with("  │ line 16.\n  └\n\x1b[?7h"), "{terminal:?}");
     }
 
     #[test]
