@@ -41,6 +41,11 @@ pub struct Identity {
 impl Pki {
     /// Makes the CA and the broker's certificate in `folder`, which it creates.
     pub fn create(folder: &Path) -> Result<Pki> {
+        Pki::create_for(folder, None)
+    }
+
+    /// The same, with one more name or address that the broker's certificate is for: how a real board calls this computer.
+    pub fn create_for(folder: &Path, name: Option<&str>) -> Result<Pki> {
         fs::create_dir_all(folder).doing(|| folder.display().to_string())?;
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "bench CA");
@@ -49,7 +54,8 @@ impl Pki {
         let ca = CertifiedIssuer::self_signed(params, key("CA")?).doing(|| "signing the CA's certificate")?;
         write(&folder.join("ca.pem"), &ca.pem(), 0o644)?;
 
-        let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), QEMU_HOST.to_owned()];
+        let names = ["localhost", "127.0.0.1", QEMU_HOST].into_iter().chain(name).map(str::to_owned);
+        let names: Vec<String> = names.collect();
         let params = CertificateParams::new(names).doing(|| "the broker's names")?;
         let broker = issue(folder, &ca, "broker", params, ExtendedKeyUsagePurpose::ServerAuth)?;
         Ok(Pki { folder: folder.to_owned(), ca, broker })

@@ -175,6 +175,12 @@ pub trait Bench {
     /// What bundles have to be made for.
     fn compatible(&self) -> &str;
 
+    /// By which name or address the machine calls this computer, where that is not one that every broker's certificate is for
+    /// ([`Pki`](crate::pki::Pki)).
+    fn broker_name(&self) -> Option<&str> {
+        None
+    }
+
     /// Makes an image for the slots of the class `rootfs`. The same spec gives the same bytes.
     fn image(&mut self, spec: &ImageSpec) -> Result<PathBuf>;
 

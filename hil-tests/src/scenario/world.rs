@@ -88,7 +88,7 @@ impl<'a> World<'a> {
         stop: Arc<AtomicBool>,
         show: Show,
     ) -> Result<World<'a>> {
-        let pki = Pki::create(&folder.join("pki"))?;
+        let pki = Pki::create_for(&folder.join("pki"), bench.broker_name())?;
         let broker = Broker::start(broker, &pki, &folder.join("broker"))?;
         let door = Gate::open(Side::PassThrough, broker.address())?;
         let operator = Operator::new(ctl, &folder.join("operator"), FLEET)?;
