@@ -38,7 +38,9 @@ pub struct Markers {
     pub user_space: Vec<String>,
     /// The kernel panics.
     pub panic: Vec<String>,
-    /// The agent is there.
+    /// The agent is started: told each time.
+    pub agent_starts: Vec<String>,
+    /// The agent is there: told once in each boot, where nothing has told that it was started.
     pub agent: Vec<String>,
 }
 
@@ -51,15 +53,34 @@ impl Default for Markers {
             boots: "mainstay: group {group} ({why})".to_owned(),
             jumps: own(&["Starting kernel ...", "] Linux version "]),
             nothing_bootable: own(&["mainstay: NOTHING LEFT TO BOOT"]),
-            prompt: own(&["grub> ", "=> "]),
+            prompt: own(&["grub> ", "grub rescue> ", "=> "]),
             user_space: own(&["] Run /"]),
             panic: own(&["Kernel panic - not syncing"]),
+            agent_starts: Vec::new(),
             agent: own(&["mainstay: info: ", "mainstay: warning: ", "mainstay: error: "]),
         }
     }
 }
 
 impl Markers {
+    /// What the laboratory's emulated boards print: their kernels are quiet, and their init says how far it is
+    /// (hil-tests/lab/boards, hil-tests/lab/guest/init).
+    pub fn laboratory() -> Markers {
+        let own = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        Markers {
+            bootloader: own(&[
+                "mainstay: order ",
+                "mainstay: group A, the other ",
+                "mainstay: group B, the other ",
+            ]),
+            jumps: own(&["; jumping", "Starting kernel ..."]),
+            user_space: own(&["guest: user space is up"]),
+            agent_starts: own(&["guest: agent starts"]),
+            agent: Vec::new(),
+            ..Markers::default()
+        }
+    }
+
     /// The group that a line says is booted, and why.
     fn choice(&self, line: &str) -> Option<(Group, Why)> {
         let (before, rest) = self.boots.split_once("{group}")?;
@@ -154,7 +175,6 @@ impl Reader {
         let later = [
             (&self.markers.jumps, Stage::Kernel, What::Jumps),
             (&self.markers.user_space, Stage::UserSpace, What::UserSpace),
-            (&self.markers.agent, Stage::Agent, What::AgentStarts),
         ];
         for (texts, stage, what) in later {
             if self.stage < stage && has(texts) {
@@ -162,7 +182,16 @@ impl Reader {
                 self.stage = stage;
             }
         }
+        if has(&self.markers.agent_starts) || (self.stage < Stage::Agent && has(&self.markers.agent)) {
+            said.push(What::AgentStarts);
+            self.stage = Stage::Agent;
+        }
         said
+    }
+
+    /// Somebody goes to the bootloader's prompt on purpose: until the next start it is not told.
+    pub fn expect_prompt(&mut self) {
+        self.prompted = true;
     }
 
     /// What a line says that has not ended: the bootloader's prompt, once in each start.
@@ -434,6 +463,41 @@ mod tests {
     }
 
     #[test]
+    fn the_laboratory_s_lines_mean_what_the_scripts_and_the_guest_say_with_them() {
+        #[rustfmt::skip]
+        let cases: [(&str, &[What]); 12] = [
+            ("mainstay: order B A, A good 1 left 0, B good 0 left 2", &[What::Bootloader]),
+            ("mainstay: group B (trial), partition hd0,gpt4",         &[What::Boots(Group::B, Why::Trial)]),
+            ("mainstay: group A (last-resort), partition hd0,gpt3",   &[What::Boots(Group::A, Why::LastResort)]),
+            ("mainstay: group B could not be loaded",                 &[]),
+            ("mainstay: group A, the other none, trial no, boot 1",   &[What::Bootloader]),
+            ("mainstay: NOTHING LEFT TO BOOT: no group is good and",  &[What::NothingBootable]),
+            ("lab: watchdog armed at 0xfebfc000, 60 s; jumping",      &[What::Jumps]),
+            ("Starting kernel ...",                                   &[What::Jumps]),
+            ("lab# guest: user space is up, version 1",               &[What::UserSpace]),
+            ("guest: agent starts",                                   &[What::AgentStarts]),
+            ("[    3.1] Kernel panic - not syncing: sysrq",           &[What::Panic]),
+            ("mainstay: info: order of things",                       &[]),
+        ];
+        for (line, meant) in cases {
+            assert_eq!(Reader::new(Markers::laboratory(), Resets::Told).line(line), meant, "{line}");
+        }
+    }
+
+    #[test]
+    fn each_start_of_the_agent_is_told_where_there_are_lines_that_say_so() {
+        let mut reader = Reader::new(Markers::laboratory(), Resets::Told);
+        let lines = [
+            "guest: user space is up, version 1",
+            "guest: agent starts",
+            "mainstay: info: x",
+            "guest: agent starts",
+        ];
+        let said: Vec<What> = lines.iter().flat_map(|line| reader.line(line)).collect();
+        assert_eq!(said, [What::UserSpace, What::AgentStarts, What::AgentStarts]);
+    }
+
+    #[test]
     fn a_prompt_is_told_once_a_start_and_never_in_user_space() {
         let mut reader = Reader::new(Markers::default(), Resets::Guessed);
         reader.line("U-Boot 2023.01");
@@ -443,6 +507,9 @@ mod tests {
         assert_eq!(reader.partial("=>"), Some(What::Prompt));
         reader.line("[    2.1] Run /init as init process");
         assert_eq!(reader.partial("=> "), None);
+        reader.line("U-Boot 2023.01");
+        reader.expect_prompt();
+        assert_eq!(reader.partial("=> "), None, "somebody went there on purpose");
     }
 
     #[test]

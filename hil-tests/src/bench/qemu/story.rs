@@ -1,9 +1,8 @@
 //! What a scenario is told of an emulated machine, out of the console's lines and QMP's events, in the order in which they
 //! were seen. Each line is told as it is, and before it what it means.
 
+use crate::bench::console::{Markers, Reader, Resets};
 use crate::bench::{Event, What};
-use mainstay_bootloader_glue::convention::Why;
-use mainstay_core::boot::Group;
 use mainstay_lab::machine::{Entry, Log, Seen};
 use std::time::Duration;
 
@@ -14,21 +13,29 @@ pub const USER_SPACE: &str = "guest: user space is up";
 /// announced is then no more than the reset.
 pub fn events(log: &Log, resets_by_watchdog: bool) -> Vec<Event> {
     let mut told: Vec<Event> = Vec::new();
+    let mut reader = Reader::new(Markers::laboratory(), Resets::Told);
     let mut announced = false;
     for Entry { at, seen } in log.since(0) {
         let mut tell = |what| told.push(Event { at, what });
         match seen {
-            Seen::PowerOn => tell(What::PowerOn),
-            Seen::PowerOff | Seen::Gone(_) => tell(What::PowerOff),
+            Seen::PowerOn => {
+                reader.begin();
+                tell(What::PowerOn);
+            }
+            Seen::PowerOff | Seen::Gone(_) => {
+                reader.begin();
+                tell(What::PowerOff);
+            }
             Seen::Line(line) => {
                 announced |= RESETS.iter().any(|reset| line.contains(reset));
-                meaning(&line).into_iter().for_each(&mut tell);
+                reader.line(&line).into_iter().for_each(&mut tell);
                 tell(What::Line(line));
             }
             Seen::Qmp { event, .. } if event == "WATCHDOG" && resets_by_watchdog && announced => {}
             Seen::Qmp { event, .. } if event == "WATCHDOG" => tell(What::WatchdogFires),
             Seen::Qmp { event, .. } if event == "RESET" => {
                 announced = false;
+                reader.begin();
                 // Linux tries several ways to reset one after the other, and QEMU tells each.
                 let said = told.iter().rev().find(|event| !matches!(event.what, What::Line(_)));
                 let again = said.is_some_and(|last| {
@@ -42,9 +49,9 @@ pub fn events(log: &Log, resets_by_watchdog: bool) -> Vec<Event> {
         }
     }
     if let Some((at, line)) = log.begun()
-        && is_prompt(&line)
+        && let Some(what) = reader.partial(&line)
     {
-        told.push(Event { at, what: What::Prompt });
+        told.push(Event { at, what });
     }
     told
 }
@@ -54,71 +61,10 @@ const RESETS: [&str; 3] = ["reboot: Restarting system", "Rebooting in ", "resett
 /// Two resets within this time are one: no bootloader is there so soon after the first.
 const ONE_RESET: Duration = Duration::from_secs(2);
 
-/// What a line means. The bootloaders' scripts say the first ones, each in its file in bootloader-glue/scripts or
-/// hil-tests/lab/boards; guest/init those that begin with "guest:".
-fn meaning(line: &str) -> Option<What> {
-    let script = line.strip_prefix("mainstay: ");
-    if let Some((group, why)) = script.and_then(chosen) {
-        return Some(What::Boots(group, why));
-    }
-    match line {
-        _ if script.is_some_and(|said| said.starts_with("order ") || said.contains(", the other ")) => {
-            Some(What::Bootloader)
-        }
-        _ if script.is_some_and(|said| said.starts_with("NOTHING LEFT TO BOOT")) => {
-            Some(What::NothingBootable)
-        }
-        _ if line.starts_with("lab: ") && line.contains("jumping") => Some(What::Jumps),
-        _ if line.starts_with("Starting kernel") => Some(What::Jumps),
-        _ if line.contains(USER_SPACE) => Some(What::UserSpace),
-        _ if line.contains("guest: agent starts") => Some(What::AgentStarts),
-        _ if line.contains("Kernel panic - not syncing") => Some(What::Panic),
-        _ if is_prompt(line) => Some(What::Prompt),
-        _ => None,
-    }
-}
-
-/// `group B (trial), partition …`
-fn chosen(said: &str) -> Option<(Group, Why)> {
-    let (group, rest) = said.strip_prefix("group ")?.split_once(" (")?;
-    let (why, _) = rest.split_once(')')?;
-    let group = [Group::A, Group::B].into_iter().find(|known| known.to_string() == group)?;
-    let why = [Why::Good, Why::Trial, Why::LastResort].into_iter().find(|known| known.name() == why)?;
-    Some((group, why))
-}
-
-/// GRUB's and U-Boot's prompts.
-fn is_prompt(line: &str) -> bool {
-    line.starts_with("grub> ") || line.starts_with("grub rescue> ") || line.starts_with("=> ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::Value;
-
-    #[test]
-    fn lines_mean_what_the_scripts_and_the_guest_say_with_them() {
-        #[rustfmt::skip]
-        let cases = [
-            ("mainstay: order B A, A good 1 left 0, B good 0 left 2", Some(What::Bootloader)),
-            ("mainstay: group B (trial), partition hd0,gpt4",         Some(What::Boots(Group::B, Why::Trial))),
-            ("mainstay: group A (last-resort), partition hd0,gpt3",   Some(What::Boots(Group::A, Why::LastResort))),
-            ("mainstay: group B could not be loaded",                 None),
-            ("mainstay: group A, the other none, trial no, boot 1",   Some(What::Bootloader)),
-            ("mainstay: NOTHING LEFT TO BOOT: no group is good and",  Some(What::NothingBootable)),
-            ("lab: watchdog armed at 0xfebfc000, 60 s; jumping",      Some(What::Jumps)),
-            ("Starting kernel ...",                                   Some(What::Jumps)),
-            ("lab# guest: user space is up, version 1",               Some(What::UserSpace)),
-            ("guest: agent starts",                                   Some(What::AgentStarts)),
-            ("[    3.1] Kernel panic - not syncing: sysrq",           Some(What::Panic)),
-            ("grub> ",                                                Some(What::Prompt)),
-            ("mainstay: info: order of things",                       None),
-        ];
-        for (line, meant) in cases {
-            assert_eq!(meaning(line), meant, "{line}");
-        }
-    }
 
     #[test]
     fn a_watchdog_s_bite_comes_before_its_reset_and_two_resets_at_once_are_one() {
