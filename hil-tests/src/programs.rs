@@ -48,6 +48,31 @@ impl Programs {
     }
 }
 
+/// The static device binary for a target, built by `cargo xtask dist`: what goes into machines; `suffix`: to its version. One
+/// that is there already is named by MAINSTAY_LAB_AGENT.
+pub fn static_agent(triple: &str, suffix: Option<&str>) -> Result<PathBuf> {
+    if let (Some(there), None) = (std::env::var_os("MAINSTAY_LAB_AGENT"), suffix) {
+        return Ok(PathBuf::from(there));
+    }
+    let mut cargo = cargo();
+    match suffix {
+        Some(suffix) => cargo.env("MAINSTAY_BUILD", suffix),
+        None => cargo.env_remove("MAINSTAY_BUILD"),
+    };
+    cargo.args(["xtask", "dist", "--target", triple]).stdin(Stdio::null()).stdout(Stdio::null());
+    let status = cargo.status().doing(|| "starting cargo, which has to be on the path")?;
+    if !status.success() {
+        return Err(Trouble::new(format!("the device binary: cargo xtask dist --target {triple}: {status}")));
+    }
+    Ok(target().join("dist").join(triple).join("mainstay"))
+}
+
+/// cargo's target folder.
+pub fn target() -> PathBuf {
+    let told = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    told.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target"))
+}
+
 /// Builds programs; cargo's messages. The packages that are selected are those that this one depends on, and it: so
 /// all dependencies have the features that they were built with for this program, and are not built anew.
 fn build(programs: &[&str]) -> Result<String> {
@@ -77,13 +102,18 @@ fn build_with(programs: &[&str], suffix: Option<&str>) -> Result<String> {
 pub fn cargo() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    forget_this_package(&mut cargo);
+    cargo
+}
+
+/// Keeps from a command what cargo told us of this package: see [`cargo`].
+pub fn forget_this_package(command: &mut Command) {
     let ours = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| ours.iter().any(|ours| name.starts_with(ours))) {
-            cargo.env_remove(name);
+            command.env_remove(name);
         }
     }
-    cargo
 }
 
 /// The path of an executable in cargo's messages (The Cargo Book, "External tools": one JSON object a line).

@@ -7,14 +7,14 @@
 //! | board | a file that describes it |
 
 use super::progress::Progress;
-use super::words::{Words, target};
+use super::words::Words;
 use crate::bench::qemu::QemuBench;
 use crate::bench::real_board::RealBoard;
 use crate::bench::virtual_board::VirtualBench;
 use crate::bench::{Bench, Need, OTHER_BUILD};
 use crate::board::Bootloader;
 use crate::broker;
-use crate::programs::{Programs, cargo};
+use crate::programs::{Programs, static_agent, target};
 use crate::scenario::ALL;
 use crate::{Doing, Result, Trouble};
 use mainstay_lab::board::BoardKind;
@@ -22,7 +22,6 @@ use mainstay_lab::provision::{Arch, Parts, Provision, Want};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::LazyLock;
 
 /// Whose machine it is.
@@ -238,20 +237,7 @@ fn device_binaries(triple: &'static str, other: bool) -> Result<(PathBuf, Option
     let folder = target().join("lab").join("agents").join(triple);
     std::fs::create_dir_all(&folder).doing(|| folder.display().to_string())?;
     let build = |name: &str, suffix: Option<&str>| -> Result<PathBuf> {
-        let mut cargo = cargo();
-        match suffix {
-            Some(suffix) => cargo.env("MAINSTAY_BUILD", suffix),
-            None => cargo.env_remove("MAINSTAY_BUILD"),
-        };
-        let built =
-            cargo.args(["xtask", "dist", "--target", triple]).stdin(Stdio::null()).stdout(Stdio::null());
-        let status = built.status().doing(|| "starting cargo")?;
-        if !status.success() {
-            return Err(Trouble::new(format!(
-                "the device binary: cargo xtask dist --target {triple}: {status}"
-            )));
-        }
-        let (from, to) = (target().join("dist").join(triple).join("mainstay"), folder.join(name));
+        let (from, to) = (static_agent(triple, suffix)?, folder.join(name));
         std::fs::copy(&from, &to).doing(|| format!("copying {}", from.display()))?;
         Ok(to)
     };

@@ -2,11 +2,12 @@
 
 use super::catalog::{BOARDS, Board, Kind};
 use crate::broker;
+use crate::programs::target;
 use crate::scenario::{ALL, PUSH};
 use crate::{Doing, Result, Trouble};
 use lexopt::prelude::*;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What `--help` says.
 pub const HELP: &str = "\
@@ -94,12 +95,6 @@ impl Default for Words {
             require_all: false,
         }
     }
-}
-
-/// cargo's target folder.
-pub fn target() -> PathBuf {
-    let told = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    told.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target"))
 }
 
 impl Words {
