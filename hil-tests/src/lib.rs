@@ -18,6 +18,7 @@
 //! * [`proof`] what was proven, line by line, with figures
 //! * [`interrupt`] Ctrl-C
 //! * [`scenario`] the ten scenarios of the laboratory, written once for all benches
+//! * [`lab_machine`] an emulated machine, handled as a real board is
 //! * [`screen`] to watch it on
 //! * [`measure`] memory and time of the release binary
 //! * [`hil`] `cargo hil`: boards and scenarios, and what came of it
@@ -35,6 +36,7 @@ pub mod gateway;
 pub mod hil;
 pub mod image;
 pub mod interrupt;
+pub mod lab_machine;
 pub mod listener;
 pub mod measure;
 pub mod operator;

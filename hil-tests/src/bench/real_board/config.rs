@@ -45,6 +45,8 @@ pub struct Config {
     pub flash: Order,
     /// Destroys a slot.
     pub ruin: Option<Order>,
+    /// Tells the version of the image in a slot; without it, the agent is asked, which knows only what it wrote itself.
+    pub version: Option<Order>,
     /// Reads the bootloader's variables, also with the power off; without it, the agent is asked over the console.
     pub environment: Option<Environment>,
     /// The shell on the console.
@@ -159,6 +161,7 @@ fn config(mut top: Table<'_>, folder: &Path) -> toml_file::Result<Config> {
     let mut factory = top.need_table("factory")?;
     let flash = need_order(&mut factory, "flash")?;
     let ruin = order(&mut factory, "ruin")?;
+    let version = order(&mut factory, "version")?;
     factory.finish()?;
     let environment = top.table("environment")?.map(|table| environment(table, grub)).transpose()?;
     let shell = shell(top.need_table("console")?)?;
@@ -179,6 +182,7 @@ fn config(mut top: Table<'_>, folder: &Path) -> toml_file::Result<Config> {
         image,
         flash,
         ruin,
+        version,
         environment,
         shell,
         repair: own_repair.unwrap_or_else(|| if grub { repair::grub() } else { repair::uboot() }),
@@ -277,6 +281,7 @@ fn markers(mut table: Table<'_>) -> toml_file::Result<Markers> {
         prompt: texts("prompt", usual.prompt)?,
         user_space: texts("user_space", usual.user_space)?,
         panic: texts("panic", usual.panic)?,
+        agent_starts: texts("agent_starts", usual.agent_starts)?,
         agent: texts("agent", usual.agent)?,
     };
     if let Some(value) = table.value("boots") {

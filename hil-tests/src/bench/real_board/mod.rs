@@ -34,11 +34,13 @@ use orders::{Orders, Told};
 use serial::Serial;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// A port that comes with the board's power (a USB gadget, an emulated machine) is given this long.
 const PORT: Duration = Duration::from_secs(60);
+/// A line of the kernel's or the agent's may tear an answer on the same console: it is asked for this often.
+const TIMES: u32 = 3;
 
 /// A real board. Its power goes when it is dropped.
 pub struct RealBoard {
@@ -108,15 +110,16 @@ impl RealBoard {
                     tell(What::PowerOff);
                 }
                 Seen::Line(line) => {
-                    let said = self.reader.line(&line);
+                    self.reader.line(&line).into_iter().for_each(&mut tell);
                     tell(What::Line(line));
-                    said.into_iter().for_each(tell);
                 }
                 Seen::Gone(_) | Seen::Qmp { .. } => {} // emulated machines have these
             }
         }
-        if let Some(prompt) = self.reader.partial(&self.log.partial()) {
-            self.events.push(Event { at: Instant::now(), what: prompt });
+        if let Some((at, line)) = self.log.begun()
+            && let Some(what) = self.reader.partial(&line)
+        {
+            self.events.push(Event { at, what });
         }
     }
 
@@ -159,6 +162,17 @@ impl RealBoard {
 
     /// What `mainstay status --json` says, in the console's shell.
     fn status(&mut self) -> Result<serde_json::Value> {
+        let mut torn = self.status_once();
+        for _ in 1..TIMES {
+            if torn.is_ok() {
+                break;
+            }
+            torn = self.status_once();
+        }
+        torn
+    }
+
+    fn status_once(&mut self) -> Result<serde_json::Value> {
         let said = self.agent(&["status", "--json"])?;
         console::status(&said)
     }
@@ -204,6 +218,10 @@ impl Bench for RealBoard {
 
     fn compatible(&self) -> &str {
         &self.config.compatible
+    }
+
+    fn broker_name(&self) -> Option<&str> {
+        Some(&self.config.broker.host)
     }
 
     fn image(&mut self, spec: &ImageSpec) -> Result<PathBuf> {
@@ -278,6 +296,8 @@ impl Bench for RealBoard {
     }
 
     fn repair(&mut self) -> Result<()> {
+        self.look();
+        self.reader.expect_prompt();
         let patience = self.config.pace.boot * Pace::PATIENCE;
         console::converse(&mut self.serial, &self.config.repair, patience)
     }
@@ -309,6 +329,10 @@ impl Bench for RealBoard {
     }
 
     fn version_in(&mut self, group: Group) -> Result<Option<String>> {
+        if let Some(order) = &self.config.version {
+            let said = self.orders.run(order, &[("SLOT", group.name().into())])?;
+            return Ok(Some(said.trim()).filter(|said| !said.is_empty()).map(str::to_owned));
+        }
         let status = self.status()?;
         Ok(console::group_of(&status, group)["version"].as_str().map(str::to_owned))
     }

@@ -47,6 +47,7 @@ impl Orders {
         let mut command = Command::new(program);
         command.args(rest).current_dir(&self.folder).stdin(Stdio::null());
         command.stdout(reopened(&out)?).stderr(reopened(&errors)?);
+        crate::programs::forget_this_package(&mut command); // an image maker may call cargo
         command.env("MAINSTAY_HIL_PID", std::process::id().to_string());
         for (key, value) in told {
             command.env(format!("MAINSTAY_HIL_{key}"), value);

@@ -10,6 +10,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -35,7 +36,7 @@ impl FakeBoard {
         let pty = openpty(None, None).unwrap();
         let slave = nix::unistd::ttyname(pty.slave.as_fd()).unwrap();
         std::os::unix::fs::symlink(slave, folder.path().join("tty")).unwrap();
-        let power = folder.path().join("power");
+        let (power, runs) = (folder.path().join("power"), folder.path().join("runs"));
         let over = Arc::new(AtomicBool::new(false));
         let its = over.clone();
         let thread = std::thread::spawn(move || {
@@ -50,7 +51,11 @@ impl FakeBoard {
             let (mut on, mut line) = (false, String::new());
             while !its.load(Ordering::SeqCst) {
                 let switched = power.exists();
+                if !switched && on {
+                    std::fs::remove_file(&runs).unwrap(); // a cut is over when the board is off
+                }
                 if switched && !on {
+                    std::fs::write(&runs, "").unwrap();
                     master.write_all(BOOT.as_bytes()).unwrap();
                 }
                 on = switched;
@@ -75,7 +80,7 @@ impl FakeBoard {
         let text = "
             name = 'fake'\ncompatible = 'fake'\nbootloader = 'uboot'
             serial = { path = 'tty', baud = 115200 }
-            power = { on = ['touch', 'power'], off = ['rm', '-f', 'power'] }
+            power = { on = ['touch', 'power'], off = ['sh', '-c', 'rm -f power; while test -e runs; do sleep 0.01; done'] }
             network = { broker = '127.0.0.1' }
             image = { make = ['sh', '-c', 'echo $MAINSTAY_HIL_VERSION $MAINSTAY_HIL_NATURE >$MAINSTAY_HIL_OUT'], natures = ['healthy'] }
             factory = { flash = ['sh', '-c', 'cp $MAINSTAY_HIL_IMAGE flashed; echo $MAINSTAY_HIL_BROKER >>flashed'] }
