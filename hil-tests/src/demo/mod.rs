@@ -5,11 +5,13 @@
 //! * [`stage`] what a scene plays on: broker, operator, gateway, images
 //! * [`follow`] watching the gateway until something has come about, and drawing it
 //! * [`scenes`] the six
+//! * [`qemu`] the story on an emulated machine with GRUB, Linux and a watchdog: `--qemu`
 //!
 //! Every scene can be played alone: it begins with whatever the gateway runs, and leaves it running something good. A scene
 //! waits for what it wants to see, never for a time; the times that are there say when to give up.
 
 pub mod follow;
+pub mod qemu;
 pub mod scenes;
 pub mod stage;
 pub mod words;
@@ -24,6 +26,9 @@ use words::Words;
 
 /// Plays what was asked for. `true`: all that was claimed has been proven.
 pub fn play(words: &Words) -> Result<bool> {
+    if words.qemu {
+        return qemu::play(words);
+    }
     words.broker.available()?;
     let mut screen = Screen::new();
     screen.say("building mainstay and mainstayctl");

@@ -12,6 +12,8 @@ use std::path::PathBuf;
 pub const HELP: &str = "\
 cargo demo [-- OPTION...]: a virtual gateway takes updates, good ones and bad ones
 
+  --qemu                    five scenes on a real machine instead, emulated: GRUB, Debian's kernel, a watchdog device, and
+                            its serial console to watch; some minutes; what it needs is fetched or named
   --scene N                 only this one of the six; may be repeated
   --broker mosquitto        over a real Mosquitto (which has to be installed) instead of the broker that is built in
   --bootloader grub         on a board with GRUB instead of U-Boot
@@ -26,6 +28,8 @@ Ends with 0 when everything was proven that the table at the end claims, with 1 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Words {
+    /// On an emulated machine.
+    pub qemu: bool,
     /// These scenes; all where it is empty.
     pub scenes: Vec<u8>,
     /// The broker.
@@ -44,6 +48,7 @@ impl Words {
     /// Reads the arguments; `None`: help was asked for.
     pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Option<Words>> {
         let mut words = Words {
+            qemu: false,
             scenes: Vec::new(),
             broker: Kind::Embedded,
             bootloader: Bootloader::UBoot,
@@ -58,6 +63,7 @@ impl Words {
         while let Some(word) = parser.next().map_err(wrong)? {
             match word {
                 Long("help") | Short('h') => return Ok(None),
+                Long("qemu") => words.qemu = true,
                 Long("keep") => words.keep = true,
                 Long("scene") => words.scenes.push(number(&mut parser, "scene", 1..=6)? as u8),
                 Long("size") => words.bytes = number(&mut parser, "size", 4..=4096)? * MIB,
@@ -77,6 +83,9 @@ impl Words {
                 }
                 other => return Err(wrong(other.unexpected())),
             }
+        }
+        if words.qemu && (words.images.is_some() || words.bootloader != Bootloader::UBoot) {
+            return Err(Trouble::new("--qemu: expected no --image and no --bootloader beside it, found one"));
         }
         Ok(Some(words))
     }
@@ -113,6 +122,7 @@ mod tests {
         let some = read("--scene 2 --scene 5 --broker mosquitto --image a b --keep").unwrap().unwrap();
         assert_eq!([1, 2, 3, 5].map(|scene| some.plays(scene)), [false, true, false, true]);
         assert_eq!((some.images, some.keep), (Some([PathBuf::from("a"), PathBuf::from("b")]), true));
+        assert!(!some.qemu && read("--qemu --scene 3").unwrap().unwrap().qemu);
         assert_eq!(read("--keep --help").unwrap(), None);
         assert_eq!(
             read("-- --scene 2").unwrap(),
@@ -130,6 +140,7 @@ mod tests {
     fn a_wrong_word_is_named_with_what_was_expected() {
         #[rustfmt::skip]
         let cases = [
+            ("--qemu --bootloader grub", "--qemu: expected no --image"),
             ("--scene 7",        "--scene: expected 1 to 6, found \"7\""),
             ("--size 1",         "--size: expected 4 to 4096, found \"1\""),
             ("--broker hivemq",  "expected embedded or mosquitto, found \"hivemq\""),
