@@ -40,6 +40,7 @@ pub mod lab_machine;
 pub mod listener;
 pub mod measure;
 pub mod operator;
+pub mod package;
 pub mod pki;
 pub mod programs;
 pub mod proof;
