@@ -38,6 +38,8 @@ pub struct Markers {
     pub user_space: Vec<String>,
     /// The kernel panics.
     pub panic: Vec<String>,
+    /// The bootloader says that it was the watchdog that reset the machine, before it chooses a group.
+    pub watchdog: Vec<String>,
     /// The agent is started: told each time.
     pub agent_starts: Vec<String>,
     /// The agent is there: told once in each boot, where nothing has told that it was started.
@@ -56,6 +58,7 @@ impl Default for Markers {
             prompt: own(&["grub> ", "grub rescue> ", "=> "]),
             user_space: own(&["] Run /"]),
             panic: own(&["Kernel panic - not syncing"]),
+            watchdog: Vec::new(),
             agent_starts: Vec::new(),
             agent: own(&["mainstay: info: ", "mainstay: warning: ", "mainstay: error: "]),
         }
@@ -161,6 +164,9 @@ impl Reader {
                 said.push(What::Bootloader);
             }
             (self.stage, self.prompted) = (Stage::Bootloader(banner), false);
+        }
+        if has(&self.markers.watchdog) {
+            said.push(What::WatchdogFires);
         }
         if let Some((group, why)) = self.markers.choice(line) {
             said.push(What::Boots(group, why));
@@ -434,6 +440,17 @@ mod tests {
             assert_eq!(count(&What::Bootloader), starts, "{name}: {said:?}");
             assert_eq!(count(&What::Reset), starts - 1, "{name}: {said:?}");
         }
+    }
+
+    #[test]
+    fn a_bootloader_that_knows_the_cause_of_a_reset_tells_of_the_watchdog() {
+        let markers = Markers { watchdog: vec!["Reset cause: WDOG".into()], ..Markers::default() };
+        let mut reader = Reader::new(markers, Resets::Guessed);
+        assert_eq!(reader.line("U-Boot 2023.01"), [What::Bootloader]);
+        assert_eq!(reader.line("Reset cause: POR"), []);
+        assert_eq!(reader.line("mainstay: group B (trial)"), [What::Boots(Group::B, Why::Trial)]);
+        assert_eq!(reader.line("U-Boot 2023.01"), [What::Reset, What::Bootloader]);
+        assert_eq!(reader.line("Reset cause: WDOG"), [What::WatchdogFires]);
     }
 
     #[test]

@@ -281,6 +281,7 @@ fn markers(mut table: Table<'_>) -> toml_file::Result<Markers> {
         prompt: texts("prompt", usual.prompt)?,
         user_space: texts("user_space", usual.user_space)?,
         panic: texts("panic", usual.panic)?,
+        watchdog: texts("watchdog", usual.watchdog)?,
         agent_starts: texts("agent_starts", usual.agent_starts)?,
         agent: texts("agent", usual.agent)?,
     };

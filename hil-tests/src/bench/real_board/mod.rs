@@ -16,7 +16,8 @@
 //! | agent | the console's shell |
 //! | repair | `[[repair]]`, typed |
 //!
-//! What a serial console cannot tell is said by [`Bench::lacks`]: a watchdog that bites is a reset like any other here.
+//! What a serial console cannot tell is said by [`Bench::lacks`]: a watchdog that bites is a reset like any other here, where
+//! the bootloader does not print what reset the machine.
 
 pub mod config;
 pub mod orders;
@@ -198,7 +199,11 @@ impl Bench for RealBoard {
                 let missing = !config.image.natures.contains(&nature);
                 (missing, format!("bench.toml: image.natures has no {:?}", nature_name(nature)))
             }
-            Need::WatchdogEvents => (true, "a serial console shows only the reset that follows".to_owned()),
+            Need::WatchdogEvents => (
+                config.markers.watchdog.is_empty(),
+                "a serial console shows only the reset that follows; markers.watchdog: a line with its cause"
+                    .to_owned(),
+            ),
             Need::Environment | Need::BootConsole => (false, String::new()),
             Need::Link => {
                 let missing = config.link.is_none() && config.broker.listen.is_none();

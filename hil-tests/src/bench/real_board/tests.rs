@@ -186,7 +186,7 @@ fn a_fake_board_lacks_what_its_file_does_not_give_it() {
     let cases = [
         (Need::Nature(Nature::Healthy),      None),
         (Need::Nature(Nature::KernelPanics), Some("bench.toml: image.natures has no \"kernel-panics\"")),
-        (Need::WatchdogEvents,               Some("a serial console shows only the reset that follows")),
+        (Need::WatchdogEvents,               Some("a serial console shows only the reset that follows; markers.watchdog: a line with its cause")),
         (Need::Link,                         Some("bench.toml: expected network.up and down, or network.listen")),
         (Need::OtherAgent,                   Some("bench.toml: no image.other_agent")),
         (Need::Ruin,                         Some("bench.toml: no factory.ruin")),
