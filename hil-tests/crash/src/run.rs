@@ -80,7 +80,9 @@ pub fn run(options: &Options) -> Result<Report> {
     };
     for layout in &options.layouts {
         let recording = stage.recording(*layout, options)?;
-        report.rows.push(judge(&recording, options, seed)?);
+        let row = judge(&recording, options, seed)?;
+        eprintln!("{}: judged {} points in {} s", layout.name(), row.points, row.took.as_secs());
+        report.rows.push(row);
     }
     Ok(report)
 }
