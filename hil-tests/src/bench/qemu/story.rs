@@ -15,6 +15,7 @@ pub fn events(log: &Log, resets_by_watchdog: bool) -> Vec<Event> {
     let mut told: Vec<Event> = Vec::new();
     let mut reader = Reader::new(Markers::laboratory(), Resets::Told);
     let mut announced = false;
+    let mut stopped = false;
     for Entry { at, seen } in log.since(0) {
         let mut tell = |what| told.push(Event { at, what });
         match seen {
@@ -27,8 +28,10 @@ pub fn events(log: &Log, resets_by_watchdog: bool) -> Vec<Event> {
                 tell(What::PowerOff);
             }
             Seen::Line(line) => {
+                stopped |= line.contains(STOPPED);
                 announced |= RESETS.iter().any(|reset| line.contains(reset));
-                reader.line(&line).into_iter().for_each(&mut tell);
+                let told = reader.line(&line).into_iter();
+                told.filter(|what| !(stopped && *what == What::Prompt)).for_each(&mut tell);
                 tell(What::Line(line));
             }
             Seen::Qmp { event, .. } if event == "WATCHDOG" && resets_by_watchdog && announced => {}
@@ -36,6 +39,7 @@ pub fn events(log: &Log, resets_by_watchdog: bool) -> Vec<Event> {
             Seen::Qmp { event, .. } if event == "RESET" => {
                 announced = false;
                 reader.begin();
+                stopped = false;
                 // Linux tries several ways to reset one after the other, and QEMU tells each.
                 let said = told.iter().rev().find(|event| !matches!(event.what, What::Line(_)));
                 let again = said.is_some_and(|last| {
@@ -50,12 +54,16 @@ pub fn events(log: &Log, resets_by_watchdog: bool) -> Vec<Event> {
     }
     if let Some((at, line)) = log.begun()
         && let Some(what) = reader.partial(&line)
+        && !(stopped && what == What::Prompt)
     {
         told.push(Event { at, what });
     }
     told
 }
 
+/// U-Boot's script says it when somebody has ended its wait: the prompt after it was asked for, and is no sign of a board that has
+/// given up.
+const STOPPED: &str = "mainstay: stopped at the console";
 /// What Linux says before it restarts a machine, by itself or after a panic, and U-Boot.
 const RESETS: [&str; 3] = ["reboot: Restarting system", "Rebooting in ", "resetting ..."];
 /// Two resets within this time are one: no bootloader is there so soon after the first.
@@ -79,6 +87,18 @@ mod tests {
         let told: Vec<What> = events(&log, false).into_iter().map(|event| event.what).collect();
         let line = What::Line("[ 12.5] the kernel's last line".into());
         assert_eq!(told, [What::PowerOn, What::WatchdogFires, What::Reset, line, What::Prompt]);
+    }
+
+    #[test]
+    fn a_prompt_that_somebody_asked_for_is_none_that_the_board_was_left_at() {
+        let told = |console: &[u8]| {
+            let log = Log::new();
+            log.console_bytes(console);
+            events(&log, false).iter().any(|event| event.what == What::Prompt)
+        };
+        assert!(told(b"mainstay: group A could not be loaded\n=> "));
+        assert!(!told(b"mainstay: stopped at the console\n=> "));
+        assert!(!told(b"mainstay: stopped at the console\n=> saveenv; reset\n"));
     }
 
     #[test]
