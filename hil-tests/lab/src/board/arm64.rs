@@ -247,7 +247,7 @@ fn repair_of_bootcount(vars: &Vars) -> String {
         Some("A") => "B",
         _ => "A",
     };
-    format!("setenv mainstay_group {group}; saveenv; reset")
+    format!("setenv mainstay_group {group}; setenv upgrade_available 1; setenv bootcount 0; saveenv; reset")
 }
 
 fn convention(counts: Counts) -> &'static dyn Convention {
