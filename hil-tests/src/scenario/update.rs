@@ -103,8 +103,9 @@ impl Update {
         let heard = seen.heard.iter().find(
             |heard| matches!(&heard.what, Said::Outcome(outcome) if outcome.manifest == self.bundle.name),
         );
-        if let Some(figure) = heard.and_then(|heard| Figure::of(&seen, heard.at)) {
-            world.figures.push(figure);
+        // A bite on the way up, of an update that is committed all the same, is no way back.
+        if outcome.kind == OutcomeKind::FellBack {
+            world.figures.extend(heard.and_then(|heard| Figure::of(&seen, heard.at)));
         }
         Ok(Ended { outcome, presence, seen })
     }
