@@ -9,7 +9,7 @@ use crate::record::guest::Ingredients;
 use crate::replay::Point;
 use crate::report::{Report, Row};
 use crate::sample::{Sample, choose};
-use mainstay_hil::hil::words::target;
+use mainstay_hil::programs::target;
 use mainstay_hil::programs::{Programs, cargo};
 use mainstay_hil::{Doing, Result, Trouble};
 use mainstay_lab::provision::{Arch, Provision, Want};
