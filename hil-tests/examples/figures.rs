@@ -3,7 +3,7 @@
 //!
 //!     cargo run -p mainstay-hil --example figures -- x86-bios AGENT [NATURE]
 //!
-//! AGENT: the static device binary (`cargo xtask size` builds it). The laboratory's parts are kept in `target/hil`. NATURE:
+//! AGENT: the static device binary (`cargo xtask size` builds it). The laboratory's parts are kept in `target/lab`. NATURE:
 //! how the second image fares (`healthy` unless it is said), by its name in `/etc/lab/nature`.
 
 use mainstay_core::boot::Group;

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 fn main() -> Result<ExitCode> {
     let (mut cache, mut offline, mut no_install, mut wants) =
-        ("target/hil".to_owned(), false, false, Vec::new());
+        ("target/lab".to_owned(), false, false, Vec::new());
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(150);
 
 fn main() -> Result<()> {
     let mut words = Vec::new();
-    let (mut cache, mut keep) = (PathBuf::from("target/hil"), None);
+    let (mut cache, mut keep) = (PathBuf::from("target/lab"), None);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {

@@ -24,7 +24,7 @@ const JUMPS: &str = "; jumping";
 
 /// A board in `folder`, if there are parts for it.
 fn board(folder: &Path, environment: EnvironmentOn) -> Option<X86> {
-    let cache = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/hil");
+    let cache = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/lab");
     let parts = Provision::new(cache).offline(true).no_install(true).quiet(true).provide(&[Want::X86Bios]);
     let parts = parts.unwrap();
     if let Some(why) = parts.why_not(Want::X86Bios) {
