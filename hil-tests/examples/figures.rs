@@ -30,7 +30,7 @@ fn main() -> Result<()> {
         return Err(Trouble::new("expected a board (x86-bios …) and the device binary"));
     };
     let nature = match words.get(2) {
-        Some(name) => nature(name).doing(|| format!("{name}: no such nature"))?,
+        Some(name) => Nature::from_name(name).doing(|| format!("{name}: no such nature"))?,
         None => Nature::Healthy,
     };
     let target = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../target"));
@@ -119,22 +119,6 @@ fn hear(listener: &Listener, wanted: impl Fn(&Said) -> bool) -> Result<Said> {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-}
-
-fn nature(name: &str) -> Option<Nature> {
-    Some(match name {
-        "healthy" => Nature::Healthy,
-        "check-fails" => Nature::CheckFails,
-        "userspace-hangs" => Nature::UserspaceHangs,
-        "kernel-panics" => Nature::KernelPanics,
-        "kernel-hangs" => Nature::KernelHangs,
-        "root-garbage" => Nature::RootGarbage,
-        "init-missing" => Nature::InitMissing,
-        "agent-crashes" => Nature::AgentCrashes,
-        "agent-killed" => Nature::AgentKilled,
-        "agent-hangs" => Nature::AgentHangs,
-        _ => return None,
-    })
 }
 
 fn make(name: &str, cache: &Path, agent: &Path, folder: &Path) -> Result<Box<dyn Board>> {

@@ -37,7 +37,7 @@ fn main() -> Result<()> {
         return Err(Trouble::new("expected BOARD AGENT [NATURE]"));
     };
     let name = nature.first().map_or("healthy", String::as_str);
-    let nature = Nature::ALL.into_iter().find(|nature| nature.name() == name);
+    let nature = Nature::from_name(name);
     let nature = nature.doing(|| format!("{name}: no such nature"))?;
     let scratch = tempfile::tempdir().doing(|| "a scratch folder")?;
     let folder = keep.unwrap_or_else(|| scratch.path().to_owned());

@@ -342,10 +342,7 @@ pub mod repair {
 
     /// Ctrl-C ends the boot script's wait; what it says to type, then.
     pub fn uboot() -> Vec<Turn> {
-        vec![
-            Turn::new("", "\u{3}"),
-            Turn::new("=> ", "setenv BOOT_A_LEFT 3; setenv BOOT_B_LEFT 3; saveenv; reset\n"),
-        ]
+        vec![Turn::new("", "\u{3}"), Turn::new("=> ", &format!("{}\n", mainstay_lab::board::uboot::REPAIR))]
     }
 
     /// Esc ends the wait; the menu's fifth entry, then. Ctrl-N is one down: no sequence that a slow line could tear.

@@ -19,34 +19,11 @@ pub mod virtual_board;
 use crate::Result;
 use mainstay_bootloader_glue::convention::Why;
 use mainstay_core::boot::{BootState, Group};
+pub use mainstay_lab::board::Pace;
+pub use mainstay_lab::guest::Nature;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-
-/// How an image fares that is booted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Nature {
-    /// It comes up, and its required health check passes.
-    Healthy,
-    /// It comes up, and its required health check fails.
-    CheckFails,
-    /// It comes up, the agent arms the watchdog, and then nothing in user space runs any more.
-    UserspaceHangs,
-    /// The kernel comes up, and panics in user space.
-    KernelPanics,
-    /// The kernel is jumped into, and never reaches user space.
-    KernelHangs,
-    /// Where the root file system should be there is noise: bootloader and kernel cannot read it.
-    RootGarbage,
-    /// The kernel mounts the root file system, and there is no `init` in it.
-    InitMissing,
-    /// The agent ends by itself right after its start, each time it is started.
-    AgentCrashes,
-    /// The agent is killed (SIGKILL) in its trial, each time it has come up.
-    AgentKilled,
-    /// The agent is stopped (SIGSTOP) in its trial, and never goes on.
-    AgentHangs,
-}
+use std::time::Instant;
 
 /// What an image is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,25 +74,6 @@ pub enum Need {
     OtherAgent,
     /// What is in a slot can be destroyed behind the machine's back ([`Bench::ruin`]).
     Ruin,
-}
-
-/// How long things take on a bench, measured; scenarios give up after several times as much.
-#[derive(Clone, Copy, Debug)]
-pub struct Pace {
-    /// From power or reset to the agent's first message to the operator.
-    pub boot: Duration,
-    /// The longest time until the watchdog bites what hangs, in the bootloader's hands or in the agent's.
-    pub watchdog: Duration,
-    /// From publishing to the reboot into the trial.
-    pub install: Duration,
-    /// How long the bootloader waits after [`What::NothingBootable`] before it gives a group another chance by itself. Known,
-    /// not measured.
-    pub pause: Duration,
-}
-
-impl Pace {
-    /// Waits give up after this many times what was measured: other work on the computer makes machines slow, not wrong.
-    pub const PATIENCE: u32 = 6;
 }
 
 /// Something seen on the machine.

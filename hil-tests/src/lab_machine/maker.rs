@@ -5,8 +5,7 @@
 
 use super::{Folder, Machine, told, told_text};
 use crate::bench::qemu::QemuBench;
-use crate::bench::real_board::config::NATURES;
-use crate::bench::{Bench, Identity, ImageSpec};
+use crate::bench::{Bench, Identity, ImageSpec, Nature};
 use crate::programs::{static_agent, target};
 use crate::{Doing, Result, pki};
 use mainstay_core::boot::Group;
@@ -18,8 +17,8 @@ use std::path::{Path, PathBuf};
 /// Makes an image.
 pub fn image(folder: &Folder) -> Result<()> {
     let nature = told_text("NATURE")?;
-    let known = NATURES.iter().find(|(name, _)| *name == nature);
-    let nature = known.doing(|| format!("NATURE: found {nature:?}, which nobody knows"))?.1;
+    let known = Nature::from_name(&nature);
+    let nature = known.doing(|| format!("NATURE: found {nature:?}, which nobody knows"))?;
     let agent = std::env::var_os("MAINSTAY_HIL_AGENT").map(PathBuf::from);
     let spec = ImageSpec { version: told_text("VERSION")?, nature, agent };
     let board = board(&folder.at("image"))?;

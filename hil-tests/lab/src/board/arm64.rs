@@ -16,8 +16,7 @@
 
 use super::uboot::{self, EnvironmentPlace};
 use super::{Board, Pace};
-use crate::disk::ext4::{self, Use};
-use crate::disk::{Disk, Kind, MIB, Plan, Tree, copy_sparse, fat};
+use crate::disk::{Disk, Kind, MIB, Plan, Tree, fat};
 use crate::guest::{BoardFiles, Images, Ingredients};
 use crate::machine::{Log, Machine, NETDEV, Setup};
 use crate::provision::{Arch, Parts, UbootVariant};
@@ -25,7 +24,7 @@ use crate::{Doing, Result};
 use mainstay_bootloader_glue::convention::{Bootcount, Convention, Mainstay};
 use mainstay_bootloader_glue::uboot::Scheme;
 use mainstay_bootloader_glue::{Format, Vars};
-use mainstay_core::boot::{BootState, Group};
+use mainstay_core::boot::BootState;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -134,11 +133,6 @@ impl Arm64 {
         Ok(Arm64 { parts, folder: folder.to_owned(), images, blank, disk })
     }
 
-    /// Its card.
-    pub fn disk(&self) -> &Disk {
-        &self.disk
-    }
-
     /// Where the environment stands.
     pub fn environment_place(&self) -> EnvironmentPlace {
         place(self.parts.copies)
@@ -203,11 +197,7 @@ impl Board for Arm64 {
     }
 
     fn factory(&mut self, image: &Path, data: &Tree) -> Result<()> {
-        copy_sparse(self.blank.path(), self.disk.path())?;
-        self.disk.flash("rootfs-a", image)?;
-        let file = self.folder.join("data.ext4");
-        ext4::make(&file, DATA_BYTES, "data", Use::Data, data)?;
-        self.disk.flash("data", &file)
+        super::factory(&self.blank, &self.disk, &self.folder, image, data)
     }
 
     fn setup(&self) -> Setup {
@@ -227,9 +217,8 @@ impl Board for Arm64 {
         self.convention().state(&self.variables()?).doing(|| "the boot variables")
     }
 
-    fn slot(&self, group: Group) -> Result<(PathBuf, u64)> {
-        let name = if group == Group::A { "rootfs-a" } else { "rootfs-b" };
-        Ok((self.disk.path().to_owned(), self.disk.partition(name)?.start))
+    fn disk(&self) -> &Disk {
+        &self.disk
     }
 
     fn repair(&self, machine: &mut Machine, log: &Log) -> Result<()> {
@@ -328,6 +317,7 @@ fn blank(parts: &Arm64Parts, folder: &Path) -> Result<Disk> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mainstay_core::boot::Group;
 
     #[test]
     fn the_factory_s_environment_fits_and_says_that_a_is_good() {

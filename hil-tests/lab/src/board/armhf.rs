@@ -16,15 +16,14 @@
 
 use super::uboot;
 use super::{Board, Pace};
-use crate::disk::ext4::{self, Use};
-use crate::disk::{Disk, MIB, Partition, SECTOR, Tree, copy_sparse, fat};
+use crate::disk::{Disk, MIB, Partition, SECTOR, Tree, fat};
 use crate::guest::{BoardFiles, Images, Ingredients, Nature};
 use crate::machine::{Log, Machine, NETDEV, Setup};
 use crate::provision::{Arch, Parts};
 use crate::{Doing, Result};
 use mainstay_bootloader_glue::convention::{Convention, Mainstay};
 use mainstay_bootloader_glue::{Format, Vars};
-use mainstay_core::boot::{BootState, Group};
+use mainstay_core::boot::BootState;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -104,11 +103,6 @@ impl Armhf {
         let disk = blank.copy_to(&folder.join("disk.img"))?;
         Ok(Armhf { parts, folder: folder.to_owned(), images, blank, disk })
     }
-
-    /// Its card.
-    pub fn disk(&self) -> &Disk {
-        &self.disk
-    }
 }
 
 impl Board for Armhf {
@@ -144,11 +138,7 @@ impl Board for Armhf {
     }
 
     fn factory(&mut self, image: &Path, data: &Tree) -> Result<()> {
-        copy_sparse(self.blank.path(), self.disk.path())?;
-        self.disk.flash("rootfs-a", image)?;
-        let file = self.folder.join("data.ext4");
-        ext4::make(&file, self.disk.partition("data")?.bytes, "data", Use::Data, data)?;
-        self.disk.flash("data", &file)
+        super::factory(&self.blank, &self.disk, &self.folder, image, data)
     }
 
     fn setup(&self) -> Setup {
@@ -173,9 +163,8 @@ impl Board for Armhf {
         Mainstay.state(&self.variables()?).doing(|| "the boot variables")
     }
 
-    fn slot(&self, group: Group) -> Result<(PathBuf, u64)> {
-        let name = if group == Group::A { "rootfs-a" } else { "rootfs-b" };
-        Ok((self.disk.path().to_owned(), self.disk.partition(name)?.start))
+    fn disk(&self) -> &Disk {
+        &self.disk
     }
 
     fn repair(&self, machine: &mut Machine, log: &Log) -> Result<()> {
@@ -271,6 +260,7 @@ fn dos_label(partitions: &[Partition]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mainstay_core::boot::Group;
 
     #[test]
     fn the_label_fills_one_sector_and_the_partitions_fill_the_card() {

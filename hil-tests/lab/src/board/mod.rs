@@ -10,7 +10,8 @@ pub mod x86;
 pub use kind::BoardKind;
 
 use crate::Result;
-use crate::disk::Tree;
+use crate::disk::ext4::{self, Use};
+use crate::disk::{Disk, Tree, copy_sparse};
 use crate::guest::{Images, Nature};
 use crate::machine::{Log, Machine, Setup};
 use mainstay_bootloader_glue::Vars;
@@ -56,12 +57,27 @@ pub trait Board {
     /// What they mean.
     fn environment(&self) -> Result<BootState>;
 
+    /// The disk that holds its slots, under the names `rootfs-a` and `rootfs-b`.
+    fn disk(&self) -> &Disk;
+
     /// Where a group's root file system stands: a file of the host, and the offset in it in bytes.
-    fn slot(&self, group: Group) -> Result<(PathBuf, u64)>;
+    fn slot(&self, group: Group) -> Result<(PathBuf, u64)> {
+        let name = if group == Group::A { "rootfs-a" } else { "rootfs-b" };
+        Ok((self.disk().path().to_owned(), self.disk().partition(name)?.start))
+    }
 
     /// After the bootloader has said that nothing is left to boot: does at its console what its page tells people to do to
     /// give the groups of the order their tries again.
     fn repair(&self, machine: &mut Machine, log: &Log) -> Result<()>;
+}
+
+/// What is the same in every board's factory: its blank disk, the image in A, and a data partition with these files.
+fn factory(blank: &Disk, disk: &Disk, folder: &Path, image: &Path, data: &Tree) -> Result<()> {
+    copy_sparse(blank.path(), disk.path())?;
+    disk.flash("rootfs-a", image)?;
+    let file = folder.join("data.ext4");
+    ext4::make(&file, disk.partition("data")?.bytes, "data", Use::Data, data)?;
+    disk.flash("data", &file)
 }
 
 /// How long things take on a board, measured: seconds of CPU, of which its wall time is a multiple on a busy computer.
@@ -75,4 +91,9 @@ pub struct Pace {
     pub install: Duration,
     /// How long the bootloader waits when nothing is left to boot; known, not measured.
     pub pause: Duration,
+}
+
+impl Pace {
+    /// Waits give up after this many times what was measured: other work on the computer makes machines slow, not wrong.
+    pub const PATIENCE: u32 = 6;
 }

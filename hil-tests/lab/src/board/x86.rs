@@ -12,14 +12,14 @@
 use super::grub::{self, Platform};
 use super::{Board, Pace};
 use crate::disk::ext4::{self, Use};
-use crate::disk::{Disk, Kind, MIB, Node, Plan, Tree, copy_sparse, fat};
+use crate::disk::{Disk, Kind, MIB, Node, Plan, Tree, fat};
 use crate::guest::{BoardFiles, Images, Ingredients, SLOT_BYTES};
 use crate::machine::{Log, Machine, NETDEV, Setup};
 use crate::provision::{Arch, GrubPlatform, Parts};
 use crate::{Doing, Result};
 use mainstay_bootloader_glue::convention::{Convention, Mainstay};
 use mainstay_bootloader_glue::{Format, Vars};
-use mainstay_core::boot::{BootState, Group};
+use mainstay_core::boot::BootState;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -138,11 +138,6 @@ impl X86 {
         Ok(X86 { parts, folder: folder.to_owned(), images, slowness, blank, disk })
     }
 
-    /// Its disk.
-    pub fn disk(&self) -> &Disk {
-        &self.disk
-    }
-
     /// Where GRUB's environment block stands: the partition, and the offset in it in bytes.
     pub fn environment_at(&self) -> Result<(&'static str, u64)> {
         let partition = match self.parts.environment {
@@ -228,11 +223,7 @@ impl Board for X86 {
     }
 
     fn factory(&mut self, image: &Path, data: &Tree) -> Result<()> {
-        copy_sparse(self.blank.path(), self.disk.path())?;
-        self.disk.flash("rootfs-a", image)?;
-        let file = self.folder.join("data.ext4");
-        ext4::make(&file, DATA_BYTES, "data", Use::Data, data)?;
-        self.disk.flash("data", &file)?;
+        super::factory(&self.blank, &self.disk, &self.folder, image, data)?;
         if let Firmware::Uefi { vars, .. } = &self.parts.firmware {
             std::fs::copy(vars, self.uefi_variables()).doing(|| vars.display().to_string())?;
         }
@@ -257,9 +248,8 @@ impl Board for X86 {
         Mainstay.state(&self.variables()?).doing(|| "the boot variables")
     }
 
-    fn slot(&self, group: Group) -> Result<(PathBuf, u64)> {
-        let name = if group == Group::A { "rootfs-a" } else { "rootfs-b" };
-        Ok((self.disk.path().to_owned(), self.disk.partition(name)?.start))
+    fn disk(&self) -> &Disk {
+        &self.disk
     }
 
     fn repair(&self, machine: &mut Machine, log: &Log) -> Result<()> {

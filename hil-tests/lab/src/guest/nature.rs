@@ -61,6 +61,11 @@ impl Nature {
             Nature::AgentHangs => "agent-hangs",
         }
     }
+
+    /// Reads [`Nature::name`].
+    pub fn from_name(name: &str) -> Option<Nature> {
+        Nature::ALL.into_iter().find(|nature| nature.name() == name)
+    }
 }
 
 /// A kernel that is loaded and jumped into, and does nothing more.
@@ -123,6 +128,14 @@ pub fn spoil(image: &Path, offset: u64, seed: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_nature_has_a_name_of_its_own() {
+        for nature in Nature::ALL {
+            assert_eq!(Nature::from_name(nature.name()), Some(nature));
+        }
+        assert_eq!(Nature::from_name("ill"), None);
+    }
 
     #[test]
     fn a_hanging_kernel_halts_at_both_entries_and_has_no_payload() {

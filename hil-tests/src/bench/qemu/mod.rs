@@ -14,7 +14,7 @@ mod identity;
 mod shell;
 mod story;
 
-use super::{Bench, Event, Evidence, Identity, ImageSpec, Nature, Need, Pace, What};
+use super::{Bench, Event, Evidence, Identity, ImageSpec, Need, Pace, What};
 use crate::{Doing, Result, Trouble};
 use mainstay_core::boot::{BootState, Group};
 use mainstay_lab::board::Board;
@@ -65,22 +65,6 @@ impl QemuBench {
     pub fn log(&self) -> &Log {
         &self.log
     }
-
-    /// The bench's own word for it.
-    fn nature(nature: Nature) -> guest::Nature {
-        match nature {
-            Nature::Healthy => guest::Nature::Healthy,
-            Nature::CheckFails => guest::Nature::CheckFails,
-            Nature::UserspaceHangs => guest::Nature::UserspaceHangs,
-            Nature::KernelPanics => guest::Nature::KernelPanics,
-            Nature::KernelHangs => guest::Nature::KernelHangs,
-            Nature::RootGarbage => guest::Nature::RootGarbage,
-            Nature::InitMissing => guest::Nature::InitMissing,
-            Nature::AgentCrashes => guest::Nature::AgentCrashes,
-            Nature::AgentKilled => guest::Nature::AgentKilled,
-            Nature::AgentHangs => guest::Nature::AgentHangs,
-        }
-    }
 }
 
 impl Bench for QemuBench {
@@ -90,7 +74,7 @@ impl Bench for QemuBench {
 
     fn lacks(&self, need: Need) -> Option<String> {
         match need {
-            Need::Nature(nature) => self.board.lacks(QemuBench::nature(nature)),
+            Need::Nature(nature) => self.board.lacks(nature),
             Need::OtherAgent if self.other_agent.is_none() => {
                 Some("no second build of the device binary".into())
             }
@@ -99,8 +83,7 @@ impl Bench for QemuBench {
     }
 
     fn pace(&self) -> Pace {
-        let pace = self.board.pace();
-        Pace { boot: pace.boot, watchdog: pace.watchdog, install: pace.install, pause: pace.pause }
+        self.board.pace()
     }
 
     fn compatible(&self) -> &str {
@@ -109,8 +92,7 @@ impl Bench for QemuBench {
 
     fn image(&mut self, spec: &ImageSpec) -> Result<PathBuf> {
         let path = self.folder.join(format!("{}.ext4", spec.version));
-        let nature = QemuBench::nature(spec.nature);
-        let spec = guest::Spec { version: &spec.version, nature, agent: spec.agent.as_deref() };
+        let spec = guest::Spec { version: &spec.version, nature: spec.nature, agent: spec.agent.as_deref() };
         self.board.images().make(&path, &spec)?;
         Ok(path)
     }

@@ -108,21 +108,6 @@ impl Environment {
     }
 }
 
-/// Natures by name.
-#[rustfmt::skip]
-pub const NATURES: [(&str, Nature); 10] = [
-    ("healthy", Nature::Healthy),               ("check-fails", Nature::CheckFails),
-    ("userspace-hangs", Nature::UserspaceHangs),("kernel-panics", Nature::KernelPanics),
-    ("kernel-hangs", Nature::KernelHangs),      ("root-garbage", Nature::RootGarbage),
-    ("init-missing", Nature::InitMissing),      ("agent-crashes", Nature::AgentCrashes),
-    ("agent-killed", Nature::AgentKilled),      ("agent-hangs", Nature::AgentHangs),
-];
-
-/// What a nature is called in `bench.toml` and in `MAINSTAY_HIL_NATURE`.
-pub fn nature_name(nature: Nature) -> &'static str {
-    NATURES.iter().find(|(_, other)| *other == nature).map_or("healthy", |(name, _)| name)
-}
-
 const COMMAND: &str = "a command, as in [\"relay\", \"on\", \"3\"]";
 const RATE: &str = "a rate that termios knows, as in 115200";
 /// Seconds that a pace may have: a day.
@@ -222,11 +207,11 @@ fn network(mut table: Table<'_>) -> toml_file::Result<(BrokerWay, Option<[Order;
 
 fn image(mut table: Table<'_>) -> toml_file::Result<ImageMaker> {
     let make = need_order(&mut table, "make")?;
-    let names = NATURES.map(|(name, _)| name);
+    let names = Nature::ALL.map(Nature::name);
     let expected = format!("an array of {}", names.join(", "));
     let natures = table.need("natures", &expected)?;
     let natures = natures.array(&expected)?;
-    let natures = natures.iter().map(|value| one_of(value, &names).map(|at| NATURES[at].1));
+    let natures = natures.iter().map(|value| one_of(value, &names).map(|at| Nature::ALL[at]));
     let natures = natures.collect::<toml_file::Result<_>>()?;
     let other_agent = order(&mut table, "other_agent")?;
     table.finish()?;
@@ -373,13 +358,6 @@ mod tests {
             let line = text.lines().position(|line| line.contains(wrong)).unwrap() as u32 + 1;
             // A key that is missing is told at its table.
             assert!(error.line <= line && error.line + 6 > line, "{error}: line {line}");
-        }
-    }
-
-    #[test]
-    fn each_nature_has_a_name_of_its_own() {
-        for (name, nature) in NATURES {
-            assert_eq!(nature_name(nature), name);
         }
     }
 }

@@ -27,7 +27,7 @@ use super::console::{self, Console, Reader, Resets};
 use super::{Bench, Event, Evidence, Identity, ImageSpec, Need, OTHER_BUILD, Pace, What};
 use crate::broker::gate::{Gate, Side};
 use crate::{Doing, Result, Trouble};
-use config::{Config, nature_name};
+use config::Config;
 use mainstay_bootloader_glue::Vars;
 use mainstay_core::boot::{BootState, Group};
 use mainstay_lab::machine::{Entry, Log, Seen};
@@ -197,7 +197,7 @@ impl Bench for RealBoard {
         let (missing, why) = match need {
             Need::Nature(nature) => {
                 let missing = !config.image.natures.contains(&nature);
-                (missing, format!("bench.toml: image.natures has no {:?}", nature_name(nature)))
+                (missing, format!("bench.toml: image.natures has no {:?}", nature.name()))
             }
             Need::WatchdogEvents => (
                 config.markers.watchdog.is_empty(),
@@ -237,7 +237,7 @@ impl Bench for RealBoard {
         let mut told: Vec<Told> = vec![
             ("OUT", out.clone().into()),
             ("VERSION", spec.version.clone().into()),
-            ("NATURE", nature_name(spec.nature).into()),
+            ("NATURE", spec.nature.name().into()),
         ];
         if let Some(agent) = &spec.agent {
             told.push(("AGENT", agent.into()));
