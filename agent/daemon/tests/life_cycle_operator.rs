@@ -11,7 +11,8 @@ mod support;
 use gateway::*;
 use life::*;
 use mainstay_core::boot::Group;
-use mainstay_core::policy::{DesiredAction, MaintenanceWindow};
+use mainstay_core::digest::Digest;
+use mainstay_core::policy::{DesiredAction, DesiredState, MaintenanceWindow};
 use mainstay_core::report::Availability;
 use mainstay_core::topic::{self, Leaf};
 use mainstay_core::trust::{MessageKind, RoleMembers, TrustRoot, seal};
@@ -389,6 +390,57 @@ fn an_image_that_brings_a_newer_root_drops_what_was_signed_under_the_old_one() {
     site.machine.gateway.put("trust.root", &rotated(2, RELEASE_TWO));
     site.machine.start();
     site.machine.until(&["\"trust_version\":2", "\"kind\":\"halted\"", "not believed under trust root 2"]);
+}
+
+/// Whoever has the operator's key for an evening signs the highest number there is: nothing that is signed later could
+/// ever be newer. A rotation that replaces all operator keys takes the number away with them; one that leaves a key of
+/// before does not, because what that one has signed could be played again.
+#[test]
+fn a_leaked_operator_key_has_the_last_word_only_until_all_operator_keys_are_replaced() {
+    const SECOND: u8 = 5;
+    const THIRD: u8 = 6;
+    let Some(mut site) = Site::new("", "") else { return };
+    let word = |signer: u8, seq: u64| {
+        let mut state = DesiredState::open(
+            &TrustRoot::anchor(&trust_root(1)).unwrap(),
+            &desired("line-1", Digest([9; 32]), seq, |_| {}),
+            "line-1",
+            0,
+            0,
+        )
+        .unwrap();
+        state.action = DesiredAction::Pause;
+        seal(MessageKind::DesiredState, &state.encode().unwrap(), &[&key(signer)]).unwrap()
+    };
+    let topic_of_the_group = topic::group_desired("plant", "line-1");
+    site.machine.start();
+    let leaked = word(OPERATOR, u64::MAX);
+    site.put(&topic_of_the_group, &leaked);
+    site.machine.until(&["any (sequence 18446744073709551615, line-1)"]);
+    site.put(&topic::trust("plant", 2), &operators(2, &[OPERATOR, SECOND]));
+    site.machine.until(&["\"trust_version\":2"]);
+    site.put(&topic_of_the_group, &word(SECOND, 5));
+    site.machine.until_log("replayed: expected sequence 18446744073709551615 or later, found 5");
+    site.put(&topic_of_the_group, &word(THIRD, 5));
+    site.put(&topic::trust("plant", 3), &operators(3, &[THIRD]));
+    site.machine.until(&["\"trust_version\":3", "any (sequence 5, line-1)"]);
+    site.put(&topic_of_the_group, &leaked);
+    site.machine
+        .until_log("expected 1 valid signature(s) of role operator under trust root plant v3, found 0");
+    site.machine.until(&["any (sequence 5, line-1)"]);
+}
+
+/// A trust root with these operators, of which one must sign.
+fn operators(version: u32, operators: &[u8]) -> Vec<u8> {
+    let seeds = [&[ROOT, RELEASE], operators].concat();
+    let role = |threshold, members| RoleMembers { threshold, members };
+    let root = TrustRoot {
+        fleet: "plant".try_into().unwrap(),
+        version,
+        keys: seeds.iter().map(|seed| key(*seed).verifying_key().to_bytes()).collect(),
+        roles: [role(1, 0b01), role(1, 0b10), role(1, ((1 << operators.len()) - 1) << 2), role(0, 0)],
+    };
+    seal(MessageKind::TrustRoot, &root.encode().unwrap(), &[&key(ROOT)]).unwrap()
 }
 
 /// Root keys that lie in a drawer which has burnt down. Two of three had to sign; one is left.
