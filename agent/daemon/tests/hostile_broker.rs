@@ -195,6 +195,33 @@ fn another_signed_bundle_under_a_manifests_name_is_not_taken_and_the_right_one_i
     assert!(holds(&site.gateway.path("slot-b"), &wanted.content));
 }
 
+/// Whoever may clear a topic has signed nothing: not the gateway that is at work, nor one that starts, takes it for a word.
+#[test]
+fn who_clears_a_desired_state_withdraws_nothing() {
+    let Some(mut site) = Site::new() else { return };
+    let bundle = Workshop::new("2.0", 1);
+    let (envelope, objects) = bundle.objects();
+    let name = Digest::of(&envelope);
+    let mut peer = Peer::connect(site.broker.port, "release");
+    peer.publish(&topic::manifest("plant", &name), &envelope, true);
+    peer.flush();
+    site.desire(name, 4);
+    site.start();
+    site.until("\"phase\":\"downloading\""); // nobody has its objects yet
+    site.put_desired(b"");
+    for (_, object) in &objects {
+        peer.publish(&topic::object("plant", &Digest::of(object)), object, true);
+    }
+    peer.flush();
+    site.until("\"phase\":\"trial\"");
+    support::eventually(PATIENCE, "it is heard", || site.log().contains("the broker holds none"));
+    // Nor does it make room for an older one.
+    site.put_desired(&desired(name, 3, OPERATOR));
+    support::eventually(PATIENCE, "refused", || {
+        site.log().contains("replayed: expected sequence 4 or later, found 3")
+    });
+}
+
 /// Everything that was ever signed for this fleet lies about on the broker. Under a topic that it was not signed for it
 /// is worth nothing.
 #[test]
