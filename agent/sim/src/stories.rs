@@ -3,22 +3,31 @@
 use crate::image::{Behaviour, Image};
 use crate::life::{Life, Story};
 use crate::outside::Twist;
-use crate::world::Board;
+use crate::world::{Board, Home};
 use mainstay_bootloader_glue::Format;
 use mainstay_bootloader_glue::uboot::Scheme;
 use mainstay_core::policy::LateFallback;
 use mainstay_core::update::OutcomeKind::{self, *};
 
 /// A bootloader and its convention, by name.
-pub const BOARDS: [(&str, Board); 5] = [
-    ("U-Boot, mainstay", Board { format: UBOOT, convention: "mainstay" }),
-    ("GRUB, mainstay", Board { format: Format::Grub, convention: "mainstay" }),
-    ("U-Boot, rauc", Board { format: UBOOT, convention: "rauc" }),
-    ("GRUB, rauc", Board { format: Format::Grub, convention: "rauc" }),
-    ("U-Boot, bootcount", Board { format: UBOOT, convention: "bootcount" }),
+pub const BOARDS: [(&str, Board); 8] = [
+    ("U-Boot, mainstay", Board { format: UBOOT, convention: "mainstay", home: Home::Raw }),
+    ("GRUB, mainstay", Board { format: Format::Grub, convention: "mainstay", home: Home::Ext4 }),
+    ("U-Boot, rauc", Board { format: UBOOT, convention: "rauc", home: Home::Raw }),
+    ("GRUB, rauc", Board { format: Format::Grub, convention: "rauc", home: Home::Ext4 }),
+    ("U-Boot, bootcount", Board { format: UBOOT, convention: "bootcount", home: Home::Raw }),
+    ("U-Boot, mainstay, files on FAT", Board { format: UBOOT, convention: "mainstay", home: Home::Fat }),
+    ("GRUB, mainstay, file on FAT", Board { format: Format::Grub, convention: "mainstay", home: Home::Fat }),
+    ("U-Boot, mainstay, NOR flags", Board { format: UBOOT_NOR, convention: "mainstay", home: Home::Raw }),
 ];
 
+/// A board with a known weakness: U-Boot's environment in one copy, which no writer can replace without a moment in
+/// which there is none. What is expected of it stands in `tests/boards.rs`.
+pub const SINGLE_COPY: Board =
+    Board { format: Format::UbootSingle { bytes: 1024 }, convention: "mainstay", home: Home::Raw };
+
 const UBOOT: Format = Format::UbootRedundant { bytes: 1024, scheme: Scheme::Incremental };
+const UBOOT_NOR: Format = Format::UbootRedundant { bytes: 1024, scheme: Scheme::Boolean };
 
 /// A story, and how it ends undisturbed.
 pub struct Case {
@@ -60,9 +69,9 @@ impl Case {
 pub fn all(tries: u8) -> Vec<Case> {
     use Behaviour::*;
     let image = |version, behaviour| Image::new(version, version, behaviour);
-    let tell = |name, releases: Vec<Image>, twist, ends, runs| Case {
+    let tell = |name: &str, releases: Vec<Image>, twist, ends, runs| Case {
         story: Story {
-            name,
+            name: name.into(),
             factory: image(1, Healthy),
             older: None,
             releases,
