@@ -504,6 +504,9 @@ impl Shared {
                 world.cut(keeps, &op);
                 down(Down::PowerCut)
             }
+            if let (Some(Upset::Kill), Some(_)) = (upset, world.running) {
+                down(Down::Killed)
+            }
             let done = world.perform(name, &op, upset);
             world.look_at_env();
             invariant::all(world);
