@@ -424,11 +424,11 @@ impl<'a> Machine<'a> {
     /// As the daemon takes one: proven, made durable, believed; and what is under way is looked at again.
     fn hears_of_a_new_root(&mut self, driver: &mut Driver) -> bool {
         let phase = driver.record().phase.name();
-        let news = self
-            .shared
-            .with(|world| let heard = [Some(phase), invariant::phase(world)];
+        let news = self.shared.with(|world| {
+            let heard = [Some(phase), invariant::phase(world)]; // the record may stand though its write has failed
             let news = heard.into_iter().any(|phase| world.outside.has_news(phase));
-            world.outside.next_root.clone().filter(|_| news));
+            world.outside.next_root.clone().filter(|_| news)
+        });
         let Some(bytes) = news else { return false };
         let next = match self.trust.rotate(&bytes) {
             Ok(next) => next,
