@@ -23,21 +23,37 @@ pub struct Published {
     pub image: Image,
     /// The signed manifest.
     pub envelope: Rc<Vec<u8>>,
+    /// When the operator said that it shall run, Unix seconds.
+    pub signed_at: u64,
     /// Its name.
     pub name: Digest,
     /// Tables, pages and pieces by name.
     pub objects: Rc<BTreeMap<Digest, Vec<u8>>>,
 }
 
-/// Whoever holds the key that signs everything here.
+/// Whoever holds the keys that sign everything here: one for roots and all else, and one that only a second root knows.
 pub struct Operator {
     key: SigningKey,
+    later: SigningKey,
 }
 
 impl Default for Operator {
     fn default() -> Self {
-        Operator { key: SigningKey::from_bytes(&[7; 32]) }
+        Operator { key: SigningKey::from_bytes(&[7; 32]), later: SigningKey::from_bytes(&[8; 32]) }
     }
+}
+
+/// What a release says beside its content.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// Tries of the trial.
+    pub tries: u8,
+    /// When the operator says that it shall run, Unix seconds.
+    pub signed_at: u64,
+    /// When it expires, Unix seconds.
+    pub expires: Option<u64>,
+    /// Is it signed with the key that only the second root knows?
+    pub later_key: bool,
 }
 
 impl Operator {
@@ -52,8 +68,19 @@ impl Operator {
         }
     }
 
+    /// The root after it: it knows the later key. If it `revokes`, the first key signs roots and nothing else.
+    pub fn next_trust(&self, revokes: bool) -> Result<Vec<u8>> {
+        let mut root = self.trust();
+        root.version = 2;
+        let _ = root.keys.push(self.later.verifying_key().to_bytes()); // the second of sixteen
+        for role in &mut root.roles[1..] {
+            role.members = if revokes { 2 } else { 3 };
+        }
+        seal(MessageKind::TrustRoot, &root.encode()?, &[&self.key])
+    }
+
     /// Packs an image and signs it.
-    pub fn publish(&self, image: &Image, tries: u8) -> Result<Published> {
+    pub fn publish(&self, image: &Image, terms: Terms) -> Result<Published> {
         let mut objects = BTreeMap::new();
         let mut artifacts = heapless::Vec::new();
         for (class, _) in SLOTS {
@@ -64,15 +91,17 @@ impl Operator {
             version: image.version.to_string().as_str().try_into().expect("short"),
             security_version: image.security_version,
             artifacts,
-            trial: TrialPolicy { tries, ..TrialPolicy::default() },
+            trial: TrialPolicy { tries: terms.tries, ..TrialPolicy::default() },
             not_before: None,
-            expires: None,
+            expires: terms.expires,
             provenance: Default::default(),
             meta: Default::default(),
         };
-        let envelope = seal(MessageKind::Manifest, &manifest.encode()?, &[&self.key])?;
+        let key = if terms.later_key { &self.later } else { &self.key };
+        let envelope = seal(MessageKind::Manifest, &manifest.encode()?, &[key])?;
         let name = Digest::of(&envelope);
-        Ok(Published { image: image.clone(), envelope: Rc::new(envelope), name, objects: Rc::new(objects) })
+        let (image, signed_at) = (image.clone(), terms.signed_at);
+        Ok(Published { image, signed_at, envelope: Rc::new(envelope), name, objects: Rc::new(objects) })
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Image {
     pub security_version: u32,
     /// What it does.
     pub behaviour: Behaviour,
+    /// The generation of the agent in it: a later one writes records of a later format, and reads both.
+    pub agent: u8,
     content: Rc<[Vec<u8>; SLOTS.len()]>,
 }
 
@@ -49,7 +51,12 @@ impl Image {
             (0..bytes / 8).flat_map(|_| draw.number().to_le_bytes()).collect()
         };
         let (rootfs, appfs) = (noise(version, 24 * 1024), noise(u32::MAX, 2 * 1024));
-        Image { version, security_version, behaviour, content: Rc::new([kernel, rootfs, appfs]) }
+        Image { version, security_version, behaviour, agent: 1, content: Rc::new([kernel, rootfs, appfs]) }
+    }
+
+    /// The same with an agent of another generation.
+    pub fn with_agent(self, agent: u8) -> Self {
+        Image { agent, ..self }
     }
 
     /// What goes into the slot of this class.

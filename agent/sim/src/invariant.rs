@@ -5,12 +5,15 @@
 //! the past stands in [`Watch`].
 
 use crate::image::Behaviour;
-use crate::power::{Down, down};
-use crate::state::Damaged;
+use crate::power::{Down, Figure, Violation, down, violated};
+use crate::seams::OLDEST_FORMAT;
+use crate::state::{self, Damaged};
 use crate::world::World;
 use mainstay_core::boot::Group;
+use mainstay_core::digest::Hasher;
 use mainstay_core::seam::StateFile;
-use mainstay_core::update::{Outcome, OutcomeKind, Phase, Record};
+use mainstay_core::trust::TrustRoot;
+use mainstay_core::update::{Outcome, OutcomeKind, Phase, PhaseName, Record};
 
 /// What is being asked of the bootloader: the change that the next write of the environment makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +29,9 @@ pub enum Asked {
 /// What the invariants remember.
 #[derive(Clone, Debug)]
 pub struct Watch {
-    /// What is being asked of the bootloader now.
-    pub asked: Option<Asked>,
+    /// What has been asked of the bootloader last: whose the next change of the environment is. Not only while it is
+    /// asked: a write that is said to have failed can reach the medium later.
+    asked: Option<Asked>,
     /// Is this group's content marked good, after its checks passed (or by the factory)?
     pub approved: [bool; 2],
     /// The group whose checks have all passed in this boot.
@@ -39,6 +43,7 @@ pub struct Watch {
     late_fallback: bool,
     record: Option<(u32, Option<Record>)>,
     comes_up: Option<([u32; 3], [bool; 2], u32)>,
+    trust: (u32, u32),
     floor: u32,
     trial: [Trial; 2],
     settled: Option<(u32, OutcomeKind)>,
@@ -61,10 +66,16 @@ impl Watch {
             late_fallback: false,
             record: None,
             comes_up: None,
+            trust: (0, 0),
             floor,
             trial: [Trial::default(); 2],
             settled: None,
         }
+    }
+
+    /// Somebody asks the bootloader for a change.
+    pub fn asked(&mut self, asked: Asked) {
+        self.asked = Some(asked);
     }
 
     /// Nothing runs any more.
@@ -72,12 +83,21 @@ impl Watch {
         self.asked = None;
         self.passed_in_this_boot = None;
     }
+
+    /// What of it decides how a life goes on.
+    pub fn fingerprint(&self, into: &mut Hasher) {
+        let Watch { approved, rotten, late_fallback, floor, trial, settled, trust, .. } = self;
+        into.update(
+            format!("{:?}", (approved, rotten, late_fallback, floor, trial, settled, trust.1)).as_bytes(),
+        );
+    }
 }
 
 /// All of them.
 pub fn all(world: &mut World) {
     let holds = invariant_the_environment_is_always_readable(world)
         .and_then(|()| invariant_the_record_is_always_readable_and_the_floor_never_falls(world))
+        .and_then(|()| invariant_the_trust_root_is_always_readable_and_never_falls(world))
         .and_then(|()| invariant_nothing_unverified_is_bootable(world))
         .and_then(|()| invariant_a_committed_group_at_or_above_the_floor_always_comes_up(world))
         .and_then(|()| invariant_committed_implies_that_the_checks_passed(world));
@@ -106,7 +126,10 @@ pub fn environment_changed(world: &mut World) {
 /// A group is booted.
 pub fn booted(world: &mut World, group: Group) {
     if world.image(group).is_none() && !world.watch.rotten {
-        down(Down::Violation(format!("nothing unverified becomes bootable: {group} is booted, and is torn")));
+        violated(
+            Figure::UnverifiedBooted,
+            format_args!("nothing unverified becomes bootable: {group} is booted, and is torn"),
+        );
     }
     if !world.watch.approved[group as usize] {
         let trial = &mut world.watch.trial[group as usize];
@@ -118,9 +141,10 @@ pub fn booted(world: &mut World, group: Group) {
 fn invariant_only_what_passed_in_this_boot_is_marked_good(world: &World, group: Group) {
     let watch = &world.watch;
     if !watch.approved[group as usize] && watch.passed_in_this_boot != Some(group) {
-        down(Down::Violation(format!(
-            "committed implies passed: {group} is marked good without a verdict in this boot"
-        )));
+        violated(
+            Figure::UnverifiedBooted,
+            format_args!("committed implies passed: {group} is marked good without a verdict in this boot"),
+        );
     }
 }
 
@@ -130,42 +154,66 @@ fn invariant_tries_are_bounded(world: &World, group: Group) {
     let Trial { tries, boots } = world.watch.trial[group as usize];
     let slack = if world.convention().name() == "rauc" { tries * world.cuts } else { 0 };
     if boots > tries + slack {
-        down(Down::Violation(format!(
-            "tries are bounded: {group} is booted {boots} times with {tries} tries"
-        )));
+        violated(
+            Figure::Stuck,
+            format_args!("tries are bounded: {group} is booted {boots} times with {tries} tries"),
+        );
     }
 }
 
-fn invariant_the_environment_is_always_readable(world: &World) -> Result<(), String> {
+fn invariant_the_environment_is_always_readable(world: &World) -> Result<(), Violation> {
     if world.watch.rotten {
         return Ok(());
     }
-    world.boot_state().map(|_| ()).map_err(|fault| format!("the environment is always readable: {fault}"))
+    world.boot_state().map(|_| ()).map_err(|fault| {
+        Violation::new(Figure::Unbootable, format_args!("the environment is always readable: {fault}"))
+    })
 }
 
 fn invariant_the_record_is_always_readable_and_the_floor_never_falls(
     world: &mut World,
-) -> Result<(), String> {
-    if world.watch.record.as_ref().is_none_or(|(version, _)| *version != world.state.version()) {
-        world.watch.record = Some((world.state.version(), record(world)?));
+) -> Result<(), Violation> {
+    let version = world.disk.state_version(StateFile::Journal);
+    if world.watch.record.as_ref().is_none_or(|(seen, _)| *seen != version) {
+        world.watch.record = Some((version, record(world)?));
     }
     let Some((_, Some(record))) = &world.watch.record else { return Ok(()) };
     if record.floor < world.watch.floor {
-        return Err(format!("the floor never falls: from {} to {}", world.watch.floor, record.floor));
+        let what = format!("the floor never falls: from {} to {}", world.watch.floor, record.floor);
+        return Err(Violation::new(Figure::FloorFell, what));
     }
     world.watch.floor = record.floor;
     Ok(())
 }
 
+/// Whoever could bring an older root back would bring back the keys that it believes.
+fn invariant_the_trust_root_is_always_readable_and_never_falls(world: &mut World) -> Result<(), Violation> {
+    let version = world.disk.state_version(StateFile::Trust);
+    let (seen, highest) = world.watch.trust;
+    if seen == version {
+        return Ok(());
+    }
+    let fell = |what| Violation::new(Figure::FloorFell, format!("the trust root never falls: {what}"));
+    let found = match state::load(&world.disk, StateFile::Trust) {
+        Ok(None) => 0,
+        Ok(Some(bytes)) => TrustRoot::anchor(bytes).map_err(|fault| fell(fault.to_string()))?.version,
+        Err(Damaged) => return Err(fell("both copies are damaged".into())),
+    };
+    if found < highest {
+        return Err(fell(format!("from version {highest} to {found}")));
+    }
+    world.watch.trust = (version, found);
+    Ok(())
+}
+
 /// A bootable group holds, whole and durable, an image that somebody signed.
-fn invariant_nothing_unverified_is_bootable(world: &World) -> Result<(), String> {
+fn invariant_nothing_unverified_is_bootable(world: &World) -> Result<(), Violation> {
     let Ok(boot) = world.boot_state() else { return Ok(()) };
     for group in Group::BOTH {
         if boot.group(group).bootable() && world.image(group).is_none() && !world.watch.rotten {
-            return Err(format!(
-                "nothing unverified becomes bootable: {group} is {:?}, and torn",
-                boot.group(group)
-            ));
+            let what =
+                format!("nothing unverified becomes bootable: {group} is {:?}, and torn", boot.group(group));
+            return Err(Violation::new(Figure::UnverifiedBooted, what));
         }
     }
     Ok(())
@@ -175,15 +223,17 @@ fn invariant_nothing_unverified_is_bootable(world: &World) -> Result<(), String>
 /// committed and at or above the floor? Played with the bootloader itself, on a copy of its environment.
 fn invariant_a_committed_group_at_or_above_the_floor_always_comes_up(
     world: &mut World,
-) -> Result<(), String> {
+) -> Result<(), Violation> {
     let as_before = Some((world.boot_version(), world.watch.approved, world.watch.floor));
     if world.watch.comes_up == as_before {
         return Ok(());
     }
-    let mut env = world.env().to_vec();
+    let unbootable = |what: String| Violation::new(Figure::Unbootable, what);
+    let mut env = world.env();
     let mut last = None;
     for _ in 0..BOOTS_TO_COME_UP {
-        let boot = world.boot(&env).map_err(|fault| format!("the bootloader cannot go on: {fault}"))?;
+        let boot =
+            world.boot(&env).map_err(|fault| unbootable(format!("the bootloader cannot go on: {fault}")))?;
         boot.writes.iter().for_each(|write| write.apply(&mut env));
         last = boot.group;
         let Some((group, _)) = boot.group else { continue };
@@ -198,21 +248,22 @@ fn invariant_a_committed_group_at_or_above_the_floor_always_comes_up(
             return Ok(());
         }
     }
-    Err(format!(
+    Err(unbootable(format!(
         "a committed group at or above the floor ({}) is always bootable: none comes up in {BOOTS_TO_COME_UP} boots, \
          the last is {last:?}, {:?}",
         world.watch.floor,
         world.boot_state()
-    ))
+    )))
 }
 
-fn invariant_committed_implies_that_the_checks_passed(world: &mut World) -> Result<(), String> {
+fn invariant_committed_implies_that_the_checks_passed(world: &mut World) -> Result<(), Violation> {
     let Some((_, Some(record))) = &world.watch.record else { return Ok(()) };
     let Phase::Settled(d, Outcome { kind, .. }) = &record.phase else { return Ok(()) };
     let settled = Some((d.attempt, *kind));
     let newly = world.watch.settled != settled;
     if newly && *kind == OutcomeKind::Committed && !world.watch.approved[d.target as usize] {
-        return Err(format!("committed implies passed: {} is committed and not marked good", d.target));
+        let what = format!("committed implies passed: {} is committed and not marked good", d.target);
+        return Err(Violation::new(Figure::UnverifiedBooted, what));
     }
     let given_up = matches!(kind, OutcomeKind::FellBack | OutcomeKind::Failed);
     let late = newly && given_up && world.watch.approved[d.target as usize];
@@ -221,16 +272,25 @@ fn invariant_committed_implies_that_the_checks_passed(world: &mut World) -> Resu
     Ok(())
 }
 
-/// The record, as it stands on the medium.
-pub fn record(world: &World) -> Result<Option<Record>, String> {
-    match world.state.load(StateFile::Journal) {
+/// The record, as it stands on the medium for certain, whichever agent wrote it.
+pub fn record(world: &World) -> Result<Option<Record>, Violation> {
+    let lost =
+        |what: String| Violation::new(Figure::LostOutcome, format!("the record is always readable: {what}"));
+    match state::load(&world.disk, StateFile::Journal) {
         Ok(None) => Ok(None),
         Ok(Some(bytes)) => {
-            Record::decode(bytes).map(Some).map_err(|fault| format!("the record is readable: {fault}"))
+            let mut bytes = bytes.to_vec();
+            bytes.first_mut().into_iter().for_each(|format| *format = OLDEST_FORMAT);
+            Record::decode(&bytes).map(Some).map_err(|fault| lost(fault.to_string()))
         }
         Err(Damaged) if world.watch.rotten => Ok(None),
-        Err(Damaged) => Err("the record is always readable: both copies are damaged".into()),
+        Err(Damaged) => Err(lost("both copies are damaged".into())),
     }
+}
+
+/// The phase that is on record.
+pub fn phase(world: &World) -> Option<PhaseName> {
+    record(world).ok().flatten().map(|record| record.phase.name())
 }
 
 /// Nine tries of a dead trial, nine of a group that RAUC's script has given new attempts, and some.

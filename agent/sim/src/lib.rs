@@ -5,23 +5,27 @@
 //! outside   operator, broker, person                 (outside.rs, bundle.rs)
 //! agent     Driver, machines, installer              mainstay-core, as it ships
 //! seams     boot control, slots, state, trial …      (seams.rs; hostile.rs bends them)
-//! world     slots, environment, state, bootloader    (world.rs, disk.rs, state.rs; codecs and model of bootloader-glue)
+//! world     media behind a write cache, bootloader   (world.rs, disk.rs, state.rs; codecs and model of bootloader-glue)
 //! power     counts effects, and cuts                 (power.rs)
 //! ```
-//! A life is a story (what is published, what images do) under a schedule (what goes wrong at which effect). After
-//! every effect the invariants are checked against the media (invariant.rs). A sweep lives a story under every
-//! schedule of a class (sweep.rs).
+//! A life is a story (what is published, what images do) under a schedule (what goes wrong at which effect;
+//! schedule.rs). After every effect the invariants are checked against the media (invariant.rs). A sweep lives a story
+//! under every schedule of a class (sweep.rs, explore.rs).
 
 pub mod bundle;
 pub mod disk;
+pub mod explore;
 pub mod hostile;
 pub mod image;
 pub mod invariant;
 pub mod life;
+pub mod made;
 pub mod outside;
 pub mod power;
+pub mod schedule;
 pub mod seams;
 pub mod state;
 pub mod stories;
+pub mod swarm;
 pub mod sweep;
 pub mod world;

@@ -1,23 +1,25 @@
 //! A gateway's life: switched on, and on again after every cut, reset and reboot, until its story is told.
 //!
 //! What the agent does is done by the product's own [`Driver`]. The loop around it is what the daemon's is: offer what
-//! is desired, report what is settled, ask again after a pause.
+//! is desired, report what is settled, hear what is new, ask again after a pause.
 
-use crate::bundle::{COMPATIBLE, Zstd};
+use crate::bundle::{COMPATIBLE, Terms, Zstd};
 use crate::hostile::Mutant;
 use crate::image::{Behaviour, Image};
-use crate::outside::{Outside, SimSource, Twist};
-use crate::power::{Down, Keeps, Schedule, down};
+use crate::invariant;
+use crate::outside::{SimSource, Truth, Twist};
+use crate::power::{Down, Figure, Keeps, Violation, down, violated};
 use crate::seams::{SimBoot, SimPower, SimSlots, SimState, SimTrial};
-use crate::world::{Board, Shared, World};
+use crate::world::{CLOCK_AT_FIRST, Shared, World};
 use mainstay_core::boot::Group;
 use mainstay_core::bundle::VerifiedManifest;
-use mainstay_core::fault::Fault;
+use mainstay_core::fault::{Fault, FaultKind};
+use mainstay_core::limits::ENVELOPE_BYTES_MAX;
 use mainstay_core::policy::{Gateway, LateFallback, judge};
 use mainstay_core::seam::*;
 use mainstay_core::trust::TrustRoot;
 use mainstay_core::update::{
-    Deployment, Driver, OutcomeKind, Parts, PhaseName, Record, Rest, Reuse, Settings, WORKSPACE_BYTES,
+    Deployment, Driver, OutcomeKind, Parts, Phase, PhaseName, Record, Rest, Reuse, Settings, WORKSPACE_BYTES,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::result::Result;
@@ -25,8 +27,8 @@ use std::result::Result;
 /// Who the gateway is and what happens to it.
 #[derive(Clone, Debug)]
 pub struct Story {
-    /// For people.
-    pub name: &'static str,
+    /// For people, and on the line that plays a life again.
+    pub name: String,
     /// In A, and good.
     pub factory: Image,
     /// In B, and good: an older one.
@@ -39,6 +41,19 @@ pub struct Story {
     pub late_fallback: LateFallback,
     /// What else happens.
     pub twist: Twist,
+}
+
+impl Story {
+    /// What the operator writes onto the release of this number.
+    pub fn terms(&self, release: usize) -> Terms {
+        let expires = matches!(self.twist, Twist::ExpiresBeforeReboot | Twist::ExpiresBeforeDownload);
+        Terms {
+            tries: self.tries,
+            signed_at: CLOCK_AT_FIRST - DAY_S + release as u64,
+            expires: expires.then_some(CLOCK_AT_FIRST + DAY_S),
+            later_key: matches!(self.twist, Twist::TrustRotates { .. }) && release > 0,
+        }
+    }
 }
 
 /// A life that came to its end.
@@ -54,78 +69,133 @@ pub struct Life {
     pub refused: Vec<String>,
     /// The version that runs at the end.
     pub runs: u32,
-    /// What happened.
+    /// What runs has passed its checks and is good to the bootloader, or an ill that never passes keeps it where it is.
+    pub stands: bool,
+    /// The agent that runs does not know the record's format, has said so, and has left it alone.
+    pub mute: bool,
+    /// What happened, where somebody wanted to know.
     pub trace: Vec<String>,
 }
 
 /// A life in which something did not hold.
 #[derive(Debug)]
 pub struct Broken {
+    /// What, in the words of the reliability table.
+    pub figure: Figure,
     /// What.
     pub what: String,
     /// What happened until then.
     pub trace: Vec<String>,
 }
 
-/// Lives a story under a schedule. `outside` holds the story's releases, packed: a sweep packs once.
-pub fn live(
-    story: &Story,
-    board: Board,
-    schedule: &Schedule,
-    mutant: Option<Mutant>,
-    trust: &TrustRoot,
-    mut outside: Outside,
-) -> Result<Life, Broken> {
-    let mut world = World::new(board, &story.factory, story.older.as_ref(), schedule.clone());
-    world.images.extend(story.releases.iter().cloned());
-    let shared = Shared::new(world);
-    let mut workspace: Box<[u8; WORKSPACE_BYTES]> =
-        vec![0; WORKSPACE_BYTES].into_boxed_slice().try_into().expect("as long as it is");
-    let what = loop {
-        let session = AssertUnwindSafe(|| {
-            let Some((group, _)) = shared.power_on() else { down(Down::Watchdog) };
-            let mut machine =
-                Machine { story, shared: &shared, group, trust, mutant, workspace: &mut workspace };
-            machine.run(&mut outside);
-        });
-        let Err(thrown) = catch_unwind(session) else { break None };
-        match thrown.downcast::<Down>().map(|d| *d) {
-            Ok(Down::Violation(what)) => break Some(what),
-            Ok(Down::PowerCut) => {}
-            Ok(how @ (Down::Reboot | Down::Watchdog)) => {
-                let fell = catch_unwind(AssertUnwindSafe(|| {
-                    shared.with(|world| {
-                        world.trace.push(format!("     -- {how:?}"));
-                        world.lose_power(Keeps::Nothing);
-                    });
-                }));
-                if let Err(thrown) = fell {
-                    match thrown.downcast::<Down>().map(|d| *d) {
-                        Ok(Down::Violation(what)) => break Some(what),
-                        other => break Some(format!("the simulator itself: {other:?}")),
-                    }
-                }
-            }
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    };
-    let what = what.or_else(|| every_deployment_was_reported(&outside).err());
-    shared.with(|world| match what {
-        Some(what) => Err(Broken { what, trace: std::mem::take(&mut world.trace) }),
-        None => Ok(Life {
-            effects: world.effects,
-            boots: world.boots,
-            outcomes: outside.reports.iter().map(|r| (r.version.to_string(), r.outcome.kind)).collect(),
-            refused: outside.refused.clone(),
-            runs: world.running.and_then(|g| world.image(g)).map_or(0, |image| image.version),
-            trace: std::mem::take(&mut world.trace),
-        }),
-    })
+/// What one thread needs to live lives, made once: lives are many.
+pub struct Nursery {
+    workspace: Box<[u8; WORKSPACE_BYTES]>,
 }
 
-fn every_deployment_was_reported(outside: &Outside) -> Result<(), String> {
+impl Default for Nursery {
+    fn default() -> Self {
+        let workspace = vec![0; WORKSPACE_BYTES].into_boxed_slice().try_into().expect("as long as it is");
+        Nursery { workspace }
+    }
+}
+
+impl Nursery {
+    /// Lives on from a gateway without power until the story is told. The world as it is then, and the life or what
+    /// did not hold.
+    pub fn live(
+        &mut self,
+        story: &Story,
+        anchor: &TrustRoot,
+        mutant: Option<Mutant>,
+        world: World,
+    ) -> (Shared, Result<Life, Broken>) {
+        let shared = Shared::new(world);
+        let mut mute = false;
+        let what = loop {
+            let session = AssertUnwindSafe(|| {
+                let group = match shared.with(|world| world.running) {
+                    Some(group) => group, // the agent alone is started anew
+                    None => match shared.power_on() {
+                        Some((group, _)) => group,
+                        None => shared.with(|world| world.nothing_loads()),
+                    },
+                };
+                Machine::new(story, &shared, group, anchor, mutant, &mut self.workspace).run()
+            });
+            let thrown = match catch_unwind(session) {
+                Ok(ends_mute) => {
+                    mute = ends_mute;
+                    break None;
+                }
+                Err(thrown) => thrown,
+            };
+            match thrown.downcast::<Down>().map(|d| *d) {
+                Ok(Down::Violation(what)) => break Some(what),
+                Ok(Down::PowerCut | Down::Killed) => {}
+                Ok(how @ (Down::Reboot | Down::Watchdog)) => {
+                    let reset = AssertUnwindSafe(|| {
+                        shared.with(|world| {
+                            world.say(|| format!("     -- {how:?}"));
+                            world.lose_power(Keeps::Nothing, None);
+                        });
+                    });
+                    if let Some(what) = violation_of(reset) {
+                        break Some(what);
+                    }
+                }
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        };
+        let life = shared.with(|world| {
+            let what = what.or_else(|| every_deployment_was_reported(world, mute).err());
+            let trace = world.trace.take().unwrap_or_default();
+            match what {
+                Some(Violation { figure, what }) => Err(Broken { figure, what, trace }),
+                None => Ok(Life {
+                    effects: world.effects,
+                    boots: world.boots,
+                    outcomes: world
+                        .outside
+                        .reports
+                        .iter()
+                        .map(|r| (r.version.to_string(), r.outcome.kind))
+                        .collect(),
+                    refused: world.outside.refused.clone(),
+                    runs: world.running.and_then(|g| world.image(g)).map_or(0, |image| image.version),
+                    stands: world.ills.are_for_ever()
+                        || world.running.is_some_and(|group| world.watch.approved[group as usize]),
+                    mute,
+                    trace,
+                }),
+            }
+        });
+        (shared, life)
+    }
+}
+
+/// Does the work, and catches the violation that it ends in.
+pub fn violation_of(work: impl FnOnce() + std::panic::UnwindSafe) -> Option<Violation> {
+    let thrown = catch_unwind(work).err()?;
+    match thrown.downcast::<Down>().map(|d| *d) {
+        Ok(Down::Violation(what)) => Some(what),
+        Ok(other) => Some(Violation::new(Figure::Stuck, format_args!("the simulator itself: {other:?}"))),
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// A medium that takes no write holds no outcome, and an agent that does not know the record cannot read one to report:
+/// it is still there.
+fn every_deployment_was_reported(world: &World, mute: bool) -> Result<(), Violation> {
+    let outside = &world.outside;
+    if mute || world.ills.are_for_ever() {
+        return Ok(());
+    }
     match outside.accepted.iter().find(|attempt| !outside.reports.iter().any(|r| r.attempt == **attempt)) {
-        Some(attempt) => Err(format!("an outcome is reported at least once: attempt {attempt} never was")),
+        Some(attempt) => Err(Violation::new(
+            Figure::LostOutcome,
+            format_args!("an outcome is reported at least once: attempt {attempt} never was"),
+        )),
         None => Ok(()),
     }
 }
@@ -135,40 +205,70 @@ struct Machine<'a> {
     story: &'a Story,
     shared: &'a Shared,
     group: Group,
-    trust: &'a TrustRoot,
+    /// The image's trust root.
+    anchor: &'a TrustRoot,
+    /// Whom to believe now.
+    trust: TrustRoot,
+    boot: SimBoot,
+    state: SimState,
     mutant: Option<Mutant>,
     workspace: &'a mut [u8; WORKSPACE_BYTES],
 }
 
-impl Machine<'_> {
-    /// Until the story is told. A reboot, a cut or the watchdog unwinds.
-    fn run(&mut self, outside: &mut Outside) {
-        let behaviour = self.shared.with(|world| world.image(self.group).map(|i| i.behaviour));
-        if matches!(behaviour, None | Some(Behaviour::NeverBoots)) {
-            down(Down::Watchdog);
-        }
-        let mut driver = self.start(outside);
-        // As the daemon does at each start: what is known of the time goes on record.
-        let record = Record { time_floor: driver.record().time_floor + 1, ..driver.record().clone() };
-        if let Err(fault) = self.with_parts(outside, |parts| driver.update(record, parts)) {
-            self.note(format!("time: {fault}"));
-        }
-        for _ in 0..TURNS_MAX {
-            match self.with_parts(outside, |parts| driver.turn(parts)) {
-                Ok(Rest::Rebooting) => down(Down::Reboot),
-                Ok(Rest::Idle) => {
-                    if !self.idle(&mut driver, outside) {
-                        return;
-                    }
-                }
-                Ok(Rest::Paused) => self.paused(&mut driver, outside),
-                Err(fault) => self.note(format!("turn: {fault}")),
-            }
-        }
-        down(Down::Violation(format!("it settles: {TURNS_MAX} turns, and it is {}", driver.action().name())));
+impl<'a> Machine<'a> {
+    fn new(
+        story: &'a Story,
+        shared: &'a Shared,
+        group: Group,
+        anchor: &'a TrustRoot,
+        mutant: Option<Mutant>,
+        workspace: &'a mut [u8; WORKSPACE_BYTES],
+    ) -> Self {
+        let boot = SimBoot::new(shared, shared.with(|world| world.board));
+        let agent = shared.with(|world| world.image(group).map_or(1, |image| image.agent));
+        let state = SimState::new(shared, agent);
+        Machine { story, shared, group, anchor, trust: anchor.clone(), boot, state, mutant, workspace }
     }
 
-    fn start(&mut self, outside: &mut Outside) -> Driver {
+    /// Until the story is told. A reboot, a cut or the watchdog unwinds. Is this agent mute at the end?
+    fn run(&mut self) -> bool {
+        let behaviour = self.shared.with(|world| world.image(self.group).map(|i| i.behaviour));
+        if matches!(behaviour, None | Some(Behaviour::NeverBoots)) {
+            self.shared.with(|world| world.hangs());
+        }
+        if self.story.twist == Twist::ClockHasNoBattery {
+            self.shared.with(|world| world.clock = 0);
+        }
+        self.trust = self.load_trust();
+        let Some(mut driver) = self.start() else { return self.is_mute() };
+        self.drop_what_is_not_believed(&mut driver);
+        self.reconsider(&mut driver);
+        let mut left_alone = 0;
+        for _ in 0..TURNS_MAX {
+            match self.with_parts(|parts| driver.turn(parts)) {
+                Ok(Rest::Rebooting) => down(Down::Reboot),
+                Ok(Rest::Idle) => {
+                    if !self.idle(&mut driver) {
+                        return false;
+                    }
+                }
+                Ok(Rest::Paused) => self.paused(&mut driver),
+                Err(fault) => self.note(format_args!("turn: {fault}")),
+            }
+            // What never passes is waited out for ever: it stays put, and a session of some turns shows as much.
+            left_alone += u32::from(self.shared.with(|world| world.ills.are_for_ever()));
+            if left_alone > TURNS_WITH_AN_ILL_MAX {
+                return false;
+            }
+        }
+        violated(
+            Figure::Stuck,
+            format_args!("it settles: {TURNS_MAX} turns, and it is {}", driver.action().name()),
+        );
+    }
+
+    /// `None`: the record is of a later agent. It is left alone, and the fault is said.
+    fn start(&mut self) -> Option<Driver> {
         let settings = Settings {
             running: self.group,
             late_fallback: self.story.late_fallback,
@@ -176,128 +276,254 @@ impl Machine<'_> {
             reuse: Reuse { target: true, running: true },
         };
         for _ in 0..TURNS_MAX {
-            match self.with_parts(outside, |parts| Driver::start(settings, parts)) {
-                Ok(driver) => return driver,
-                Err(fault) => self.note(format!("start: {fault}")),
+            match self.with_parts(|parts| Driver::start(settings, parts)) {
+                Ok(driver) => return Some(driver),
+                Err(fault) if fault.kind == FaultKind::Unsupported => {
+                    self.note(format_args!("start: {fault}"));
+                    return None;
+                }
+                Err(fault) => self.note(format_args!("start: {fault}")),
             }
         }
-        down(Down::Violation(format!("it settles: {TURNS_MAX} starts")))
+        violated(Figure::Stuck, format_args!("it settles: {TURNS_MAX} starts"));
+    }
+
+    /// Whoever cannot start feeds no watchdog: a trial ends with it. A good group is left to the system's own feeder.
+    fn is_mute(&self) -> bool {
+        self.shared.with(|world| match world.watch.approved[self.group as usize] {
+            true => true,
+            false => world.hangs(),
+        })
+    }
+
+    /// The image's root, or a later one that was rotated to on this gateway: as the daemon loads it.
+    fn load_trust(&self) -> TrustRoot {
+        let mut bytes = vec![0; ENVELOPE_BYTES_MAX];
+        match self.state.clone().load(StateFile::Trust, &mut bytes) {
+            Ok(Some(length)) => match TrustRoot::anchor(&bytes[..length]) {
+                Ok(stored) if stored.version > self.anchor.version => stored,
+                _ => self.anchor.clone(),
+            },
+            _ => self.anchor.clone(),
+        }
     }
 
     /// Reports, and offers what is desired. `false`: there is nothing more to do.
-    fn idle(&mut self, driver: &mut Driver, outside: &mut Outside) -> bool {
+    fn idle(&mut self, driver: &mut Driver) -> bool {
         if let Some(report) = driver.record().unreported.first().cloned() {
-            // "Committed" is history where a late fallback follows it: the operator gets both, in their order.
-            let history =
-                driver.record().unreported.iter().skip(1).any(|later| later.manifest == report.manifest);
-            if let Err(lie) = self.shared.with(|world| outside.receive(&report, history, world)) {
-                down(Down::Violation(lie));
-            }
-            if let Err(fault) = self.with_parts(outside, |parts| driver.acknowledge(&report, parts)) {
-                self.note(format!("acknowledge: {fault}"));
-            }
+            self.report(driver, &report);
             return true;
         }
-        let Some(published) = outside.desired().cloned() else { return self.end(outside) };
+        if self.hears_of_a_new_root(driver) || self.goes_back_by_hand(driver) {
+            return true;
+        }
+        let Some(published) = self.shared.with(|world| world.outside.desired().cloned()) else {
+            return self.end();
+        };
         let record = driver.record();
         if record.release(self.group).is_some_and(|r| r.manifest == published.name) {
-            outside.next();
+            self.shared.with(|world| world.outside.next());
             return true;
         }
-        let manifest =
-            VerifiedManifest::open(self.trust, &published.envelope).expect("signed by the operator");
-        let gateway = Gateway {
-            compatible: COMPATIBLE,
-            running: self.group,
-            record,
-            unix_s: None,
-            checks: &[],
-            retry_failed: false,
-        };
-        match judge(&manifest, &gateway) {
+        // Durable before it is acted upon, as the daemon does: the time of signing has certainly passed.
+        if record.time_floor < published.signed_at {
+            let record = Record { time_floor: published.signed_at, ..record.clone() };
+            if let Err(fault) = self.with_parts(|parts| driver.update(record, parts)) {
+                self.note(format_args!("time: {fault}"));
+                return true;
+            }
+        }
+        let deployment = VerifiedManifest::open(&self.trust, &published.envelope).and_then(|manifest| {
+            let gateway = Gateway {
+                compatible: COMPATIBLE,
+                running: self.group,
+                record: driver.record(),
+                unix_s: self.shared.with(|world| world.unix_s()),
+                checks: &[],
+                retry_failed: false,
+            };
+            judge(&manifest, &gateway)
+        });
+        match deployment {
             Ok(deployment) => {
-                outside.offered();
-                match self.with_parts(outside, |parts| driver.offer(&published.envelope, deployment, parts)) {
+                self.shared.with(|world| world.outside.offered());
+                match self.with_parts(|parts| driver.offer(&published.envelope, deployment, parts)) {
                     Ok(()) => {
-                        outside.accepted.insert(driver.record().attempts);
+                        let attempt = driver.record().attempts;
+                        self.shared.with(|world| world.outside.accepted.insert(attempt));
                     }
-                    Err(fault) if outside.gives_up() => self.refused(outside, &fault),
-                    Err(fault) => self.note(format!("offer: {fault}")),
+                    Err(fault) if self.shared.with(|world| world.outside.gives_up()) => self.refused(&fault),
+                    Err(fault) => self.note(format_args!("offer: {fault}")),
                 }
             }
-            Err(fault) => self.refused(outside, &fault),
+            Err(fault) => self.refused(&fault),
         }
         true
     }
 
-    fn refused(&self, outside: &mut Outside, fault: &Fault) {
-        self.note(format!("refused: {fault}"));
-        outside.refused.push(fault.what.to_string());
-        outside.next();
+    fn report(&mut self, driver: &mut Driver, report: &mainstay_core::update::Report) {
+        // "Committed" is history where a late fallback follows it: the operator gets both, in their order.
+        let history =
+            driver.record().unreported.iter().skip(1).any(|later| later.manifest == report.manifest);
+        let received = self.shared.with(|world| {
+            let truth = Truth::of(world);
+            world.outside.receive(report, history, &truth)
+        });
+        if let Err(lie) = received {
+            down(Down::Violation(lie));
+        }
+        if let Err(fault) = self.with_parts(|parts| driver.acknowledge(report, parts)) {
+            self.note(format_args!("acknowledge: {fault}"));
+        }
+    }
+
+    fn refused(&self, fault: &Fault) {
+        self.note(format_args!("refused: {fault}"));
+        self.shared.with(|world| {
+            world.outside.refused.push(fault.what.to_string());
+            world.outside.next();
+        });
     }
 
     /// What happens in the midst of things.
-    fn paused(&mut self, driver: &mut Driver, outside: &mut Outside) {
+    fn paused(&mut self, driver: &mut Driver) {
+        if self.hears_of_a_new_root(driver) {
+            return;
+        }
+        if self.reconsider(driver) {
+            return;
+        }
         let phase = driver.record().phase.name();
-        let done = if outside.twist == Twist::HaltDuringDownload
-            && driver.record().phase.deployment().is_some_and(|d| outside.halts(d))
-        {
-            self.with_parts(outside, |parts| {
-                driver.stop(OutcomeKind::Halted, "halted by the operator", parts)
-            })
-        } else if outside.twist == Twist::PersonRollsBack && phase == PhaseName::Trial {
-            self.with_parts(outside, |parts| driver.roll_back("asked for at the console", parts))
-        } else {
+        if self.story.twist == Twist::PersonRollsBack && phase == PhaseName::Trial {
+            let done = self.with_parts(|parts| driver.roll_back("asked for at the console", parts));
+            if let Err(fault) = done {
+                self.note(format_args!("{phase:?}: {fault}"));
+            }
+        }
+    }
+
+    /// What the operator desires now, held against what is under way: at a start, and after a pause.
+    fn reconsider(&mut self, driver: &mut Driver) -> bool {
+        let Some(deployment) =
+            driver.record().phase.deployment().filter(|_| !driver.accepts_offers()).cloned()
+        else {
+            return false;
+        };
+        let why = self.shared.with(|world| match &world.outside {
+            outside if outside.halts(&deployment) => Some("halted by the operator"),
+            outside if outside.supersedes(&deployment) => Some("superseded"),
+            _ => None,
+        });
+        let Some(why) = why else { return false };
+        if let Err(fault) = self.with_parts(|parts| driver.stop(OutcomeKind::Halted, why, parts)) {
+            self.note(format_args!("{why}: {fault}"));
+        }
+        true
+    }
+
+    /// As the daemon takes one: proven, made durable, believed; and what is under way is looked at again.
+    fn hears_of_a_new_root(&mut self, driver: &mut Driver) -> bool {
+        let phase = driver.record().phase.name();
+        let news = self.shared.with(|world| {
+            let heard = [Some(phase), invariant::phase(world)]; // the record may stand though its write has failed
+            let news = heard.into_iter().any(|phase| world.outside.has_news(phase));
+            world.outside.next_root.clone().filter(|_| news)
+        });
+        let Some(bytes) = news else { return false };
+        let next = match self.trust.rotate(&bytes) {
+            Ok(next) => next,
+            Err(fault) => {
+                self.note(format_args!("trust root: {fault}")); // it has been taken before a cut
+                self.shared.with(|world| world.outside.twisted = true);
+                return true;
+            }
+        };
+        if let Err(fault) = self.with_parts(|parts| parts.state.persist(StateFile::Trust, &bytes)) {
+            self.note(format_args!("trust root: {fault}"));
+            return true;
+        }
+        self.note(format_args!("trust root: rotated to version {}", next.version));
+        self.trust = next;
+        self.shared.with(|world| world.outside.twisted = true);
+        self.drop_what_is_not_believed(driver);
+        true
+    }
+
+    /// A bundle that has not reached its trial goes no further when its signers count no more.
+    fn drop_what_is_not_believed(&mut self, driver: &mut Driver) {
+        use Phase::{Downloading, Installed, Verifying, Waiting};
+        let (Waiting(d) | Downloading(d) | Verifying(d) | Installed(d)) = &driver.record().phase else {
             return;
         };
-        if let Err(fault) = done {
-            self.note(format!("{phase:?}: {fault}"));
+        let mut bytes = vec![0; ENVELOPE_BYTES_MAX];
+        let Ok(Some(length)) = self.state.clone().load(StateFile::Manifest, &mut bytes) else { return };
+        if mainstay_core::digest::Digest::of(&bytes[..length]) != d.manifest {
+            return;
         }
+        if let Err(fault) = VerifiedManifest::open(&self.trust, &bytes[..length]) {
+            self.note(format_args!("not believed: {fault}"));
+            let stopped = self.with_parts(|parts| driver.stop(OutcomeKind::Halted, "not believed", parts));
+            if let Err(fault) = stopped {
+                self.note(format_args!("not believed: {fault}"));
+            }
+        }
+    }
+
+    /// After the commit, as the daemon does it: the bootloader first, then the record, then the reset.
+    fn goes_back_by_hand(&mut self, driver: &mut Driver) -> bool {
+        let committed = matches!(&driver.record().phase, Phase::Settled(d, o) if o.kind == OutcomeKind::Committed && d.target == self.group);
+        let due = self.story.twist == Twist::PersonGoesBackAfterCommit && committed;
+        if !due || self.shared.with(|world| world.outside.twisted) {
+            return false;
+        }
+        let other = self.group.other();
+        let why = "rolled back by a technician";
+        let fit = self
+            .boot
+            .state()
+            .is_ok_and(|boot| boot.group(other).good != Some(false) && boot.group(other).bootable());
+        let image = self.shared.with(|world| world.image(other).map(|image| image.security_version));
+        if !fit || image.is_none_or(|version| version < driver.record().floor) {
+            self.note(format_args!("by hand: refused"));
+            self.shared.with(|world| world.outside.twisted = true);
+            return true;
+        }
+        let told = self
+            .with_parts(|parts| parts.boot.mark_good(other).and_then(|()| driver.left_by_hand(why, parts)));
+        match told {
+            Ok(()) => {
+                self.shared.with(|world| world.outside.twisted = true);
+                let _ = self.with_parts(|parts| parts.power.reboot(why)); // if it fails, a person pulls the plug
+                down(Down::Reboot)
+            }
+            Err(fault) => self.note(format_args!("by hand: {fault}")),
+        }
+        true
     }
 
     /// All is told, but for a twist that comes last.
-    fn end(&mut self, outside: &mut Outside) -> bool {
-        let approved = self.shared.with(|world| world.watch.approved);
-        if outside.twist == Twist::CommittedGroupDies && !outside.twisted && approved == [true, true] {
-            outside.twisted = true;
-            self.shared.with(|world| {
+    fn end(&mut self) -> bool {
+        self.shared.with(|world| {
+            let (twist, twisted) = (world.outside.twist, world.outside.twisted);
+            if twist == Twist::CommittedGroupDies && !twisted && world.watch.approved == [true, true] {
+                world.outside.twisted = true;
                 world.watch.rotten = true;
                 world.dead = world.running;
-            });
-            down(Down::Watchdog);
-        }
+                down(Down::Watchdog);
+            }
+        });
         false
     }
 
-    fn note(&self, line: String) {
-        self.shared.with(|world| world.trace.push(format!("     {line}")));
+    fn note(&self, line: std::fmt::Arguments<'_>) {
+        self.shared.with(|world| world.say(|| format!("     {line}")));
     }
 
-    fn with_parts<T>(&mut self, outside: &mut Outside, work: impl FnOnce(&mut Parts<'_>) -> T) -> T {
-        let board = self.shared.with(|world| world.board);
-        let cancelled = outside.twist == Twist::PersonRollsBack;
-        if outside.twist == Twist::RecordIsLostInTrial && !outside.twisted {
-            let trial = self.shared.with(|world| crate::invariant::record(world).ok().flatten());
-            if trial.is_some_and(|r| r.phase.name() == PhaseName::Trial && self.group == Group::B) {
-                outside.twisted = true;
-                outside.accepted.clear(); // who has lost the record cannot report what it said
-                self.shared.with(|world| {
-                    world.watch.rotten = true;
-                    world.state.destroy(StateFile::Journal);
-                });
-                down(Down::Watchdog);
-            }
-        }
-        if outside.twist == Twist::EnvironmentIsLost && !outside.twisted {
-            outside.twisted = true;
-            self.shared.with(|world| {
-                world.watch.rotten = true;
-                world.spoil_env();
-            });
-        }
-        let mut gate = OpenGate { halted: outside.halted };
-        let mut boot: Box<dyn BootControl> = Box::new(SimBoot::new(self.shared, board));
-        let mut state: Box<dyn StateStore> = Box::new(SimState(self.shared.clone()));
+    /// The seams of this session, wrapped where a mutant bends them, for the time of one call.
+    fn with_parts<T>(&mut self, work: impl FnOnce(&mut Parts<'_>) -> T) -> T {
+        self.strikes();
+        let mut boot: Box<dyn BootControl> = Box::new(self.boot.clone());
+        let mut state: Box<dyn StateStore> = Box::new(self.state.clone());
         let mut slots: Box<dyn SlotWriter> = Box::new(SimSlots(self.shared.clone()));
         if let Some(mutant) = self.mutant {
             (boot, state, slots) = mutant.wrap(boot, state, slots);
@@ -306,34 +532,89 @@ impl Machine<'_> {
             boot: &mut *boot,
             slots: &mut *slots,
             state: &mut *state,
-            gate: &mut gate,
-            trial: &mut SimTrial { shared: self.shared.clone(), cancelled },
+            gate: &mut SimGate(self.shared),
+            trial: &mut SimTrial {
+                shared: self.shared.clone(),
+                cancelled: self.story.twist == Twist::PersonRollsBack,
+            },
             power: &mut SimPower(self.shared.clone()),
             observer: &mut Tracer(self.shared),
-            source: &mut SimSource::new(outside),
+            source: &mut SimSource::new(self.shared),
             inflate: &mut Zstd,
-            trust: self.trust,
+            trust: &self.trust,
             workspace: self.workspace,
         })
     }
-}
 
-/// Lets everything pass, but what is halted.
-struct OpenGate {
-    halted: bool,
-}
-
-impl Gate for OpenGate {
-    fn may_download(&mut self, _: &Deployment) -> Permission {
-        match self.halted {
-            true => {
-                Permission::Stop(OutcomeKind::Halted, "halted by the operator".try_into().unwrap_or_default())
+    /// A medium that rots, where the story says so.
+    fn strikes(&self) {
+        self.shared.with(|world| {
+            if world.outside.twisted {
+                return;
             }
-            false => Permission::Go,
+            match self.story.twist {
+                Twist::RecordIsLostInTrial
+                    if self.group == Group::B && invariant::phase(world) == Some(PhaseName::Trial) =>
+                {
+                    world.outside.twisted = true;
+                    world.outside.accepted.clear(); // who has lost the record cannot report what it said
+                    world.watch.rotten = true;
+                    crate::state::destroy(&mut world.disk, StateFile::Journal);
+                    down(Down::Watchdog);
+                }
+                Twist::EnvironmentIsLost => {
+                    world.outside.twisted = true;
+                    world.watch.rotten = true;
+                    world.spoil_env();
+                }
+                _ => {}
+            }
+        });
+    }
+}
+
+/// As the daemon's gate: expiry before the download, halts and news before both.
+struct SimGate<'a>(&'a Shared);
+
+impl Gate for SimGate<'_> {
+    fn may_download(&mut self, deployment: &Deployment) -> Permission {
+        let now = self.0.with(|world| {
+            if world.outside.twist == Twist::ExpiresBeforeDownload {
+                world.clock = CLOCK_AT_FIRST + 3650 * DAY_S;
+            }
+            world.unix_s()
+        });
+        match deployment.expires {
+            Some(expires) if now.is_some_and(|now| now > expires) => Permission::Stop(
+                OutcomeKind::Expired,
+                "it could be begun until then".try_into().unwrap_or_default(),
+            ),
+            _ => self.heard_all(deployment),
         }
     }
     fn may_reboot(&mut self, deployment: &Deployment) -> Permission {
-        self.may_download(deployment)
+        self.0.with(|world| {
+            if world.outside.twist == Twist::ExpiresBeforeReboot {
+                world.clock = CLOCK_AT_FIRST + 3650 * DAY_S;
+            }
+        });
+        self.heard_all(deployment)
+    }
+}
+
+impl SimGate<'_> {
+    fn heard_all(&self, deployment: &Deployment) -> Permission {
+        let (halted, news) = self
+            .0
+            .with(|world| (world.outside.halts(deployment), world.outside.has_news(invariant::phase(world))));
+        if halted {
+            let why = "halted by the operator".try_into().unwrap_or_default();
+            return Permission::Stop(OutcomeKind::Halted, why);
+        }
+        if news {
+            return Permission::Wait("news that has just come to be read".try_into().unwrap_or_default());
+        }
+        Permission::Go
     }
 }
 
@@ -342,15 +623,20 @@ struct Tracer<'a>(&'a Shared);
 
 impl Observer for Tracer<'_> {
     fn note(&mut self, note: Note<'_>) {
-        let line = match note {
-            Note::Phase { phase, .. } => format!("     => {phase:?}"),
-            Note::Settled { outcome, .. } => format!("     => {:?}: {}", outcome.kind, outcome.detail),
-            Note::Fault { doing, fault } => format!("     {doing}: {fault}"),
-            Note::Waiting { .. } | Note::Progress { .. } => return,
-        };
-        self.0.with(|world| world.trace.push(line));
+        self.0.with(|world| {
+            world.say(|| match note {
+                Note::Phase { phase, .. } => format!("     => {phase:?}"),
+                Note::Settled { outcome, .. } => format!("     => {:?}: {}", outcome.kind, outcome.detail),
+                Note::Fault { doing, fault } => format!("     {doing}: {fault}"),
+                Note::Waiting { why } => format!("     waits for {why}"),
+                Note::Progress { done, total, .. } => format!("     {done} of {total} bytes"),
+            });
+        });
     }
 }
 
 /// Far more than a session with a few faults takes.
 const TURNS_MAX: usize = 200;
+/// More than the retries of any action.
+const TURNS_WITH_AN_ILL_MAX: u32 = 40;
+const DAY_S: u64 = 86_400;

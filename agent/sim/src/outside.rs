@@ -2,12 +2,16 @@
 //! They do not lose power with the gateway; what they have been told, they know.
 
 use crate::bundle::Published;
-use crate::world::World;
+use crate::invariant;
+use crate::power::{Answer, Figure, Violation};
+use crate::world::{Shared, World};
 use mainstay_core::digest::Digest;
 use mainstay_core::fault;
 use mainstay_core::seam::{PieceSource, Result};
-use mainstay_core::update::{Deployment, OutcomeKind, Report};
+use mainstay_core::update::{Deployment, OutcomeKind, PhaseName, Report};
 use std::collections::BTreeSet;
+use std::fmt;
+use std::rc::Rc;
 
 /// What happens beside the releases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,12 +31,33 @@ pub enum Twist {
     EnvironmentIsLost,
     /// The record is lost in both copies during the first trial, and the gateway restarts.
     RecordIsLostInTrial,
+    /// The operator desires the next release as soon as the first object of this one has been fetched.
+    SupersededDuringDownload,
+    /// A new trust root arrives in this phase of the first deployment; the key that signed it may sign no more if
+    /// `revokes`.
+    TrustRotates {
+        /// In which phase it is heard of.
+        at: PhaseName,
+        /// Does it take the right from the key that signed the first release?
+        revokes: bool,
+    },
+    /// Once the first release is committed, a person goes back.
+    PersonGoesBackAfterCommit,
+    /// The clock has no battery: at each boot it begins in 1970.
+    ClockHasNoBattery,
+    /// The clock is corrected by ten years, forward, between install and reboot: the bundle has expired then.
+    ExpiresBeforeReboot,
+    /// The same, before the download is begun.
+    ExpiresBeforeDownload,
 }
 
 /// What the world outside knows.
+#[derive(Clone)]
 pub struct Outside {
     /// What is published, in this order: the next follows when one is over.
-    pub releases: Vec<Published>,
+    pub releases: Rc<[Published]>,
+    /// The trust root that follows the image's, if there is one.
+    pub next_root: Option<Rc<Vec<u8>>>,
     /// What happens beside that.
     pub twist: Twist,
     /// How each release ended, as far as the gateway has reported it, each report once.
@@ -45,25 +70,31 @@ pub struct Outside {
     pub halted: bool,
     /// Has the twist that happens once happened?
     pub twisted: bool,
+    /// A person has sent the machine to the other group: nothing is begun any more.
+    pub leaving: bool,
     current: usize,
     offers: u32,
     fetches: u32,
+    last: Option<Digest>,
 }
 
 impl Outside {
     /// Nothing has happened.
-    pub fn new(releases: Vec<Published>, twist: Twist) -> Self {
+    pub fn new(releases: Rc<[Published]>, twist: Twist) -> Self {
         Outside {
             releases,
+            next_root: None,
             twist,
             reports: Vec::new(),
             refused: Vec::new(),
             accepted: BTreeSet::new(),
             halted: false,
             twisted: false,
+            leaving: false,
             current: 0,
             offers: 0,
             fetches: 0,
+            last: None,
         }
     }
 
@@ -89,16 +120,24 @@ impl Outside {
         self.offers >= OFFERS_MAX
     }
 
+    /// Is there something to be read that stops a download, a reboot, a trial?
+    pub fn has_news(&self, phase: Option<PhaseName>) -> bool {
+        match self.twist {
+            Twist::TrustRotates { at, .. } => !self.twisted && phase == Some(at),
+            _ => false,
+        }
+    }
+
     /// A report comes in; perhaps for the second time. `history`: another one of the same release follows. `Err`: it is
     /// not true.
     pub fn receive(
         &mut self,
         report: &Report,
         history: bool,
-        world: &World,
-    ) -> core::result::Result<(), String> {
+        truth: &Truth,
+    ) -> core::result::Result<(), Violation> {
         if !history {
-            invariant_a_report_is_true(report, world)?;
+            invariant_a_report_is_true(report, truth)?;
         }
         if self.reports.contains(report) {
             return Ok(());
@@ -118,72 +157,128 @@ impl Outside {
         self.halted && self.desired().is_some_and(|published| published.name == deployment.manifest)
     }
 
-    /// How the last release ended, if it did.
-    pub fn last_outcome(&self) -> Option<OutcomeKind> {
-        self.reports.last().map(|report| report.outcome.kind)
+    /// Is another release desired than this one?
+    pub fn supersedes(&self, deployment: &Deployment) -> bool {
+        self.twist == Twist::SupersededDuringDownload
+            && self.desired().is_some_and(|published| published.name != deployment.manifest)
+    }
+
+    /// The gateway has gone: what its connection knew is gone as well.
+    pub const fn link_ends(&mut self) {
+        self.last = None;
+    }
+
+    /// All that decides how a life goes on.
+    pub fn state(&self) -> impl fmt::Debug + '_ {
+        let Outside { releases: _, next_root: _, twist: _, last: _, reports, refused, accepted, .. } = self;
+        // Fetches count only where a twist looks at them.
+        let fetches = match self.twist {
+            Twist::HaltDuringDownload | Twist::SupersededDuringDownload | Twist::OfflineDuringDownload(_) => {
+                self.fetches
+            }
+            _ => 0,
+        };
+        let flags = (self.halted, self.twisted, self.leaving);
+        (reports, refused, accepted, flags, self.current, self.offers, fetches)
+    }
+}
+
+/// What a report is held against.
+pub struct Truth {
+    running: Option<(u32, mainstay_core::boot::Group)>,
+    comes_next: Option<mainstay_core::boot::Group>,
+}
+
+impl Truth {
+    /// Of this gateway, now.
+    pub fn of(world: &World) -> Self {
+        let running = world.running.and_then(|g| world.image(g).map(|image| (image.version, g)));
+        Truth { running, comes_next: world.boot_state().ok().and_then(|boot| boot.select()) }
     }
 }
 
 /// "Committed" is said by a gateway that runs it, and that comes up with it again; anything else by one that does not.
-fn invariant_a_report_is_true(report: &Report, world: &World) -> core::result::Result<(), String> {
-    let running = world.running.and_then(|g| world.image(g));
-    let runs_it = running.is_some_and(|image| image.version.to_string() == report.version.as_str());
+fn invariant_a_report_is_true(report: &Report, truth: &Truth) -> core::result::Result<(), Violation> {
+    let runs_it = truth.running.is_some_and(|(version, _)| version.to_string() == report.version.as_str());
+    let comes_up_again = truth.comes_next == truth.running.map(|(_, group)| group);
     let kind = report.outcome.kind;
-    let comes_up_again = world.boot_state().ok().and_then(|boot| boot.select()) == world.running;
-    match kind {
-        OutcomeKind::Committed if !runs_it || !comes_up_again => Err(format!(
-            "an outcome is reported truthfully: {kind:?} {}, but {:?} runs {:?} and {:?} comes next",
-            report.version,
-            world.running,
-            running.map(|i| i.version),
-            world.boot_state()
-        )),
-        OutcomeKind::Committed => Ok(()),
-        _ if runs_it => Err(format!(
-            "an outcome is reported truthfully: {kind:?} {} ({}), but it runs",
-            report.version, report.outcome.detail
-        )),
-        _ => Ok(()),
+    let lie = match kind {
+        OutcomeKind::Committed => !runs_it || !comes_up_again,
+        _ => runs_it,
+    };
+    if !lie {
+        return Ok(());
     }
+    let what = format!(
+        "an outcome is reported truthfully: {kind:?} {} ({}), but {:?} runs and {:?} comes next",
+        report.version, report.outcome.detail, truth.running, truth.comes_next
+    );
+    Err(Violation::new(Figure::LostOutcome, what))
 }
 
 /// The broker.
-pub struct SimSource<'a> {
-    outside: &'a mut Outside,
+pub struct SimSource {
+    shared: Shared,
     found: Vec<u8>,
 }
 
-impl<'a> SimSource<'a> {
+impl SimSource {
     /// Serves what is published.
-    pub fn new(outside: &'a mut Outside) -> Self {
-        SimSource { outside, found: Vec::new() }
+    pub fn new(shared: &Shared) -> Self {
+        SimSource { shared: shared.clone(), found: Vec::new() }
     }
 }
 
-impl PieceSource for SimSource<'_> {
+impl PieceSource for SimSource {
     fn prefetch(&mut self, _: &Digest, _: u32) -> bool {
         true
     }
     fn fetch(&mut self, name: &Digest, _: u32) -> Result<&[u8]> {
-        let outside = &mut *self.outside;
-        outside.fetches += 1;
-        match outside.twist {
-            Twist::HaltDuringDownload if outside.fetches > 1 => {
-                outside.halted = true;
-                return Err(fault!(Cancelled, "halted"));
-            }
-            Twist::OfflineDuringDownload(fetches) if (3..3 + fetches).contains(&outside.fetches) => {
-                return Err(fault!(Disconnected, "the link is down"));
-            }
-            _ => {}
-        }
-        let found = outside.releases.iter().find_map(|published| published.objects.get(name));
-        self.found.clone_from(found.ok_or_else(|| fault!(NotFound, "no object {name:?}"))?);
+        self.found = self.shared.with(|world| answer(world, name))?;
         Ok(&self.found)
     }
     fn release(&mut self, _: &Digest) {}
-    fn refute(&mut self, name: &Digest) -> Result<()> {
-        Err(fault!(Corrupt, "object {name:?} is not what its name says"))
+    /// What came was not it: it is asked for again, as the daemon does.
+    fn refute(&mut self, _: &Digest) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn answer(world: &mut World, name: &Digest) -> Result<Vec<u8>> {
+    let phase = invariant::phase(world);
+    let outside = &mut world.outside;
+    outside.fetches += 1;
+    match outside.twist {
+        Twist::HaltDuringDownload if outside.fetches > 1 => outside.halted = true,
+        Twist::SupersededDuringDownload if outside.fetches > 1 && !outside.twisted => {
+            outside.twisted = true;
+            outside.next();
+            return Err(fault!(Cancelled, "download: interrupted by news"));
+        }
+        Twist::OfflineDuringDownload(fetches) if (3..3 + fetches).contains(&outside.fetches) => {
+            return Err(fault!(Disconnected, "the link is down"));
+        }
+        _ => {}
+    }
+    if outside.halted || outside.has_news(phase) {
+        return Err(fault!(Cancelled, "download: interrupted by news"));
+    }
+    let ill = world.ills.link.take().filter(|(_, times)| *times > 0);
+    world.ills.link = ill.map(|(answer, times)| (answer, times - u32::from(times != u32::MAX)));
+    let find =
+        |name: &Digest| outside.releases.iter().find_map(|published| published.objects.get(name)).cloned();
+    let found = find(name).ok_or_else(|| fault!(NotFound, "no object {name:?}"))?;
+    let before = outside.last.replace(*name);
+    match (ill, before.and_then(|name| find(&name))) {
+        (Some((Answer::Drops, _)), _) => Err(fault!(Disconnected, "the link is down")),
+        (Some((Answer::Repeats, _)), Some(earlier)) => Ok(earlier),
+        (Some((Answer::Corrupts, _)), _) => {
+            let mut spoilt = found;
+            let middle = spoilt.len() / 2;
+            spoilt[middle] ^= 1;
+            Ok(spoilt)
+        }
+        _ => Ok(found),
     }
 }
 

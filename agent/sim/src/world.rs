@@ -1,29 +1,47 @@
-//! The gateway without its agent: media, bootloader, and the fuse that ends an effect.
+//! The gateway without its agent: media, bootloader, clock, watchdog, and the fuse that ends an effect.
 //!
-//! Everything that must survive a power cut stands in [`World`]; everything else lives in a session's stack frames
-//! and is gone when the session unwinds. All effects go through [`Shared::effect`]: it counts them, upsets those that
-//! the schedule names, and has the invariants checked after each.
+//! Everything that must survive a power cut stands in [`World`], and so does what the world outside knows; everything
+//! else lives in a session's stack frames and is gone when the session unwinds. So a clone of the world, taken at the
+//! moment of a cut, is all that a life needs to go on: `explore.rs` lives by that. All effects go through
+//! [`Shared::effect`]: it counts them, upsets those that the schedule names, and has the invariants checked after each.
 
-use crate::disk::Disk;
+use crate::disk::{Disk, Pending, Place, View};
+use crate::explore::Forks;
 use crate::image::{Behaviour, Image};
 use crate::invariant::{self, Watch};
-use crate::power::{Down, Draw, Keeps, Schedule, Tear, Upset, down};
-use crate::state::StateMedium;
-use mainstay_bootloader_glue::convention::{Convention, Why, by_name};
+use crate::outside::Outside;
+use crate::power::{Answer, Down, Draw, Figure, Keeps, Upset, Upsets, down, sectors, violated};
+use mainstay_bootloader_glue::convention::{Convention, Op as Change, Why, by_name};
 use mainstay_bootloader_glue::{Format, Vars, model};
 use mainstay_core::boot::{BootState, Group};
+use mainstay_core::digest::{Digest, Hasher};
 use mainstay_core::fault;
+use mainstay_core::fault::Fault;
 use mainstay_core::seam::Result;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-/// Which bootloader the gateway has, and by which variables it goes.
+/// Which bootloader the gateway has, by which variables it goes, and where they stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Board {
     /// How its environment is stored.
     pub format: Format,
     /// The convention's name.
     pub convention: &'static str,
+    /// On what.
+    pub home: Home,
+}
+
+/// What holds the copies of the environment. Both writers go over the old bytes in place and never change a size, so
+/// what a file system adds is what it writes beside them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Home {
+    /// A device, at an offset.
+    Raw,
+    /// A file on FAT: who writes it writes its directory entry as well, at another time.
+    Fat,
+    /// A file on ext4, ordered: the journal holds metadata alone, and a time that was lost changes nothing.
+    Ext4,
 }
 
 impl Board {
@@ -33,16 +51,17 @@ impl Board {
     }
 }
 
-/// All that survives the loss of power, and what the invariants remember.
+/// All that survives the loss of power, what the world outside knows, and what the invariants remember.
+#[derive(Clone)]
 pub struct World {
-    /// The slots.
+    /// Slots, state and environment.
     pub disk: Disk,
-    /// The agent's state.
-    pub state: StateMedium,
     /// The bootloader.
     pub board: Board,
     /// The images that somebody has signed, or that a factory has flashed.
     pub images: Vec<Image>,
+    /// Operator, broker, person.
+    pub outside: Outside,
     /// The group that was booted.
     pub running: Option<Group>,
     /// Effects so far.
@@ -53,19 +72,75 @@ pub struct World {
     pub boots: u32,
     /// Times that the power went, or that the bootloader could not save and reset.
     pub cuts: u32,
+    /// What the clock shows, Unix seconds.
+    pub clock: u64,
+    /// Until it bites, where it has been armed.
+    pub watchdog: Watchdog,
+    /// What is wrong with the gateway, beside one effect.
+    pub ills: Ills,
     /// What the invariants go by.
     pub watch: Watch,
     /// What happened, for people: the last lines of a life that went wrong.
-    pub trace: Vec<String>,
-    convention: Box<dyn Convention + Send>,
-    schedule: Schedule,
-    env: Vec<Vec<u8>>,
+    pub trace: Option<Vec<String>>,
+    /// What is cut beside this life, at each of its effects.
+    pub forks: Option<Forks>,
+    convention: Rc<dyn Convention>,
+    upsets: Rc<Upsets>,
     parsed: Parsed,
     env_version: u32,
     seen: Cell<[(u32, Option<usize>); 2]>,
 }
 
-/// What the environment says, parsed when it is written and not at each look.
+/// What does not pass with one effect.
+#[derive(Clone, Debug, Default)]
+pub struct Ills {
+    /// No medium takes a write any more.
+    pub read_only: bool,
+    /// So many writes of the state find no room.
+    pub full: u32,
+    /// So many reads of slots fail.
+    pub unreadable: u32,
+    /// So many fetches are answered so.
+    pub link: Option<(Answer, u32)>,
+}
+
+impl Ills {
+    /// Does it never pass?
+    pub const fn are_for_ever(&self) -> bool {
+        self.read_only || self.full == u32::MAX || self.unreadable == u32::MAX
+    }
+}
+
+/// The watchdog. Whoever runs feeds it with each effect; whoever hangs does not.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Watchdog {
+    armed_s: Option<u32>,
+    left_s: u32,
+}
+
+impl Watchdog {
+    /// Starts it.
+    pub const fn arm(&mut self, seconds: u32) {
+        *self = Watchdog { armed_s: Some(seconds), left_s: seconds };
+    }
+
+    const fn feed(&mut self) {
+        if let Some(seconds) = self.armed_s {
+            self.left_s = seconds;
+        }
+    }
+
+    /// Nobody feeds it until it bites. Seconds, or `None` where it never does.
+    const fn bites(&mut self) -> Option<u32> {
+        match self.armed_s {
+            Some(_) => Some(core::mem::replace(&mut self.left_s, 0)),
+            None => None,
+        }
+    }
+}
+
+/// What the environment says, parsed when it changes on the medium and not at each look.
+#[derive(Clone)]
 struct Parsed {
     vars: Result<Vars>,
     state: Result<BootState>,
@@ -79,42 +154,85 @@ impl Parsed {
     }
 }
 
+/// What one effect does to the media.
+#[derive(Clone, Copy, Debug)]
+pub enum Op<'a> {
+    /// Nothing that they keep.
+    Other,
+    /// A write into the cache.
+    Write(Place, usize, &'a [u8]),
+    /// Everything that was written to a place becomes durable.
+    Sync(Place),
+    /// A write of the bootloader's: there is no cache.
+    Save(Place, usize, &'a [u8]),
+}
+
+impl Op<'_> {
+    /// How many sectors it writes.
+    pub fn sectors(&self) -> usize {
+        match self {
+            Op::Write(_, at, bytes) | Op::Save(_, at, bytes) => sectors(*at, bytes.len()).count(),
+            Op::Other | Op::Sync(_) => 0,
+        }
+    }
+
+    fn own(&self) -> Option<Pending> {
+        match *self {
+            Op::Write(place, at, bytes) | Op::Save(place, at, bytes) => {
+                Some(Pending { place, at, bytes: bytes.to_vec() })
+            }
+            Op::Other | Op::Sync(_) => None,
+        }
+    }
+}
+
 impl World {
     /// A gateway from the factory: `first` in A, which is good; `second` in B, good and behind it, if there is one.
-    pub fn new(board: Board, first: &Image, second: Option<&Image>, schedule: Schedule) -> Self {
-        let convention = board.convention();
+    pub fn new(
+        board: Board,
+        first: &Image,
+        second: Option<&Image>,
+        outside: Outside,
+        upsets: &Upsets,
+    ) -> Self {
+        let convention: Rc<dyn Convention> = Rc::from(board.convention() as Box<dyn Convention>);
         let mut vars = Vars::new().with(&convention.fresh());
-        let mut disk = Disk::blank();
-        disk.flash(Group::A, first);
         let mut images = vec![first.clone()];
         if let Some(second) = second {
-            use mainstay_bootloader_glue::convention::Op;
-            disk.flash(Group::B, second);
             images.push(second.clone());
-            for op in [Op::MarkGood(Group::B), Op::MarkGood(Group::A)] {
+            for op in [Change::MarkGood(Group::B), Change::MarkGood(Group::A)] {
                 vars = vars.with(&convention.change(&vars, op).expect("sound variables"));
             }
         }
         let env =
             board.format.blank(&vars, convention.names()).expect("an environment that holds its variables");
-        let watch = Watch::new(first.security_version, second.is_some());
+        let parsed = Parsed::of(board, &*convention, &env);
+        let mut disk = Disk::new(env);
+        disk.flash(Group::A, first);
+        if let Some(second) = second {
+            disk.flash(Group::B, second);
+        }
+        images.extend(outside.releases.iter().map(|release| release.image.clone()));
         World {
+            env_version: disk.env_version(),
             disk,
-            state: StateMedium::default(),
             board,
             images,
+            outside,
             running: None,
             effects: 0,
             dead: None,
             boots: 0,
             cuts: 0,
-            watch,
-            trace: Vec::new(),
-            parsed: Parsed::of(board, &*convention, &env),
-            env_version: 0,
+            clock: CLOCK_AT_FIRST,
+            watchdog: Watchdog::default(),
+            ills: Ills::default(),
+            watch: Watch::new(first.security_version, second.is_some()),
+            trace: None,
+            forks: None,
             convention,
-            schedule,
-            env,
+            upsets: Rc::new(upsets.clone()),
+            parsed,
             seen: Cell::new([(u32::MAX, None); 2]),
         }
     }
@@ -123,8 +241,8 @@ impl World {
     pub fn image(&self, group: Group) -> Option<&Image> {
         let mut seen = self.seen.get();
         let (version, holds) = &mut seen[group as usize];
-        if *version != self.disk.version(group) {
-            *version = self.disk.version(group);
+        if *version != self.disk.group_version(group) {
+            *version = self.disk.group_version(group);
             *holds = self.images.iter().position(|image| self.disk.holds(group, image));
             self.seen.set(seen);
         }
@@ -136,36 +254,48 @@ impl World {
         self.parsed.state.clone()
     }
 
-    /// The bootloader's variables.
-    pub fn vars(&self) -> Result<&Vars> {
-        self.parsed.vars.as_ref().map_err(Clone::clone)
+    /// The copies of the bootloader's environment, as the next boot finds them if the power goes now.
+    pub fn env(&self) -> Vec<Vec<u8>> {
+        (0..self.board.format.copies())
+            .map(|copy| self.copy(copy, |place| self.disk.durable(place).to_vec()))
+            .collect()
     }
 
-    /// The copies of the bootloader's environment, as they stand on the medium.
-    pub fn env(&self) -> &[Vec<u8>] {
-        &self.env
+    /// One of them, as a program reads it.
+    pub fn read_env(&self, copy: usize, view: View) -> Vec<u8> {
+        self.copy(copy, |place| self.disk.read_all(place, view))
     }
 
-    /// Writes to one of them, as far as it gets through. Says whether the variables changed by it.
-    pub fn write_env(&mut self, copy: usize, at: usize, bytes: &[u8], tear: Tear) -> bool {
-        if let Some(copy) = self.env.get_mut(copy) {
-            tear.write(copy, at, bytes);
+    /// A file is as long as its directory entry says.
+    fn copy(&self, copy: usize, read: impl Fn(Place) -> Vec<u8>) -> Vec<u8> {
+        let mut bytes = read(Place::Env(copy));
+        if self.board.home == Home::Fat {
+            let entry = read(Place::Entry(copy));
+            let size = entry.first_chunk().map_or(0, |size| u32::from_le_bytes(*size));
+            bytes.truncate(size as usize);
         }
-        self.env_version += 1;
-        let parsed = Parsed::of(self.board, &*self.convention, &self.env);
-        let changed = parsed.vars != self.parsed.vars;
-        self.parsed = parsed;
-        changed
+        bytes
     }
 
     /// One pass of the boot script over these copies.
     pub fn boot(&self, env: &[Vec<u8>]) -> Result<model::Boot> {
-        // A kernel that is half written loads all the same: nobody checks it.
-        let loads = |group| {
-            self.dead != Some(group)
-                && self.image(group).is_none_or(|i| i.behaviour != Behaviour::FailsToLoad)
-        };
-        model::boot(&self.board.format, &*self.convention, env, loads)
+        model::boot(&self.board.format, &*self.convention, env, |group| self.loads(group))
+    }
+
+    /// A kernel that is half written loads all the same: nobody checks it.
+    fn loads(&self, group: Group) -> bool {
+        self.dead != Some(group) && self.image(group).is_none_or(|i| i.behaviour != Behaviour::FailsToLoad)
+    }
+
+    /// The same where nothing can be saved: a script that looks boots no trial; RAUC's do not look.
+    fn boot_without_saving(&self) -> Option<(Group, Why)> {
+        let vars = self.parsed.vars.clone().unwrap_or_else(|_| Vars::new());
+        let steps = self.convention.script(&vars);
+        let may = |save: &[_]| save.is_empty() || self.convention.name() == "rauc";
+        steps
+            .into_iter()
+            .filter(|step| may(&step.save))
+            .find_map(|step| step.load.filter(|(group, _)| self.loads(*group)))
     }
 
     /// The convention.
@@ -175,26 +305,172 @@ impl World {
 
     /// Makes every copy of the environment unreadable.
     pub fn spoil_env(&mut self) {
-        for copy in 0..self.env.len() {
-            self.write_env(copy, 0, &[0xff; 64], Tear::Whole);
+        for copy in 0..self.board.format.copies() {
+            self.disk.put(Place::Env(copy), 0, &[0xff; 64]);
         }
+        self.look_at_env();
     }
 
     /// Changes whenever the environment is written, or what a group holds.
     pub fn boot_version(&self) -> [u32; 3] {
-        [self.env_version, self.disk.version(Group::A), self.disk.version(Group::B)]
+        [self.disk.env_version(), self.disk.group_version(Group::A), self.disk.group_version(Group::B)]
     }
 
-    fn upset(&self) -> Option<Upset> {
-        self.schedule.iter().find(|(at, _)| *at == self.effects).map(|(_, upset)| *upset)
+    /// Adds a line to the trace.
+    pub fn say(&mut self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(line());
+        }
+    }
+
+    /// The time, where the clock has been set.
+    pub fn unix_s(&self) -> Option<u64> {
+        Some(self.clock).filter(|clock| *clock >= CLOCK_IS_SET_FROM)
+    }
+
+    /// The script waits, and resets.
+    pub fn nothing_loads(&mut self) -> ! {
+        self.say(|| "     -- nothing can be loaded".into());
+        down(Down::Watchdog)
+    }
+
+    /// Who hangs is there until the watchdog bites.
+    pub fn hangs(&mut self) -> ! {
+        match self.watchdog.bites() {
+            Some(seconds) => {
+                self.say(|| format!("     -- nothing happens for {seconds} s"));
+                down(Down::Watchdog)
+            }
+            None => violated(Figure::Stuck, "it settles: it hangs, and nobody has armed the watchdog"),
+        }
+    }
+
+    /// All that decides how this life goes on, where the power is off. What only counts is left out.
+    pub fn fingerprint(&self) -> Digest {
+        let mut hasher = Hasher::new();
+        self.disk.fingerprint(&mut hasher);
+        self.watch.fingerprint(&mut hasher);
+        let slack = if self.convention.name() == "rauc" { self.cuts } else { 0 };
+        let rest = (self.outside.state(), self.clock, &self.ills, self.dead, slack);
+        hasher.update(format!("{rest:?}").as_bytes());
+        hasher.finish()
     }
 
     /// The power goes, or the machine is reset: what was not synced is decided, and nothing runs any more.
-    pub fn lose_power(&mut self, keeps: Keeps) {
-        self.disk.lose_power(keeps);
+    pub fn lose_power(&mut self, keeps: Keeps, own: Option<Pending>) {
+        self.disk.lose_power(keeps, own);
+        self.look_at_env();
         self.running = None;
+        self.watchdog = Watchdog::default();
+        self.outside.link_ends();
         self.watch.session_ends();
         invariant::all(self);
+    }
+
+    /// The power goes at an effect.
+    pub fn cut(&mut self, keeps: Keeps, op: &Op<'_>) {
+        self.cuts += 1;
+        self.lose_power(keeps, op.own());
+    }
+
+    /// The environment may have changed on the medium.
+    fn look_at_env(&mut self) {
+        if self.env_version == self.disk.env_version() {
+            return;
+        }
+        self.env_version = self.disk.env_version();
+        let parsed = Parsed::of(self.board, &*self.convention, &self.env());
+        let changed = parsed.vars != self.parsed.vars;
+        self.parsed = parsed;
+        if changed {
+            invariant::environment_changed(self);
+        }
+    }
+
+    fn upset(&self) -> Option<Upset> {
+        self.upsets.iter().find(|(at, _)| *at == self.effects).map(|(_, upset)| *upset)
+    }
+
+    /// What refuses a write, beside its own upset.
+    fn refuses(&mut self, op: &Op<'_>) -> Option<Fault> {
+        match op {
+            Op::Write(Place::State(..), ..) if self.ills.full > 0 => {
+                self.ills.full -= u32::from(self.ills.full != u32::MAX);
+                Some(fault!(Full, "simulated: no space left on device"))
+            }
+            Op::Write(..) | Op::Sync(_) | Op::Save(..) if self.ills.read_only => {
+                Some(fault!(ReadOnly, "simulated: the medium is read-only"))
+            }
+            _ => None,
+        }
+    }
+
+    fn apply(&mut self, op: &Op<'_>) {
+        match *op {
+            Op::Other => {}
+            Op::Write(place, at, bytes) => self.disk.write(place, at, bytes),
+            Op::Sync(place) => self.disk.sync(place),
+            Op::Save(place, at, bytes) => self.disk.put(place, at, bytes),
+        }
+    }
+
+    /// Some sectors of a write get as far as the cache.
+    fn apply_some(&mut self, op: &Op<'_>, mut through: impl FnMut(usize) -> bool) {
+        if let Op::Write(place, at, bytes) = *op {
+            for (n, (from, to)) in sectors(at, bytes.len()).enumerate() {
+                if through(n) {
+                    self.disk.write(place, at + from, &bytes[from..to]);
+                }
+            }
+        }
+    }
+
+    /// Makes an effect, or what its upset makes of it.
+    fn perform(&mut self, name: &str, op: &Op<'_>, upset: Option<Upset>) -> Result<()> {
+        let failed = || Err(fault!(Io, "simulated: {name} fails"));
+        match upset {
+            Some(Upset::ReadOnly) => self.ills.read_only = true,
+            Some(Upset::Full(times)) => self.ills.full = times,
+            Some(Upset::Unreadable(times)) => self.ills.unreadable = times,
+            Some(Upset::Clock(to)) => self.clock = to,
+            Some(Upset::Link(answer, times)) => self.ills.link = Some((answer, times)),
+            _ => {}
+        }
+        if let Some(fault) = self.refuses(op) {
+            return Err(fault);
+        }
+        let boots = matches!(op, Op::Save(..)); // a bootloader's medium is assumed to say when it fails
+        match upset {
+            Some(Upset::Fails) => {
+                if let Op::Sync(place) = op {
+                    self.disk.fail_sync(*place);
+                }
+                failed()
+            }
+            Some(Upset::FailsButStands) => {
+                self.apply(op);
+                failed()
+            }
+            Some(Upset::Short(through)) => {
+                self.apply_some(op, |n| n < usize::from(through));
+                failed()
+            }
+            Some(Upset::Lost) if !boots => {
+                if let Op::Sync(place) = op {
+                    self.disk.fail_sync(*place);
+                }
+                Ok(())
+            }
+            Some(Upset::Stuck(seed)) if matches!(op, Op::Write(..)) => {
+                let mut draw = Draw::new(seed);
+                self.apply_some(op, |_| draw.below(2) == 1);
+                Ok(())
+            }
+            _ => {
+                self.apply(op);
+                Ok(())
+            }
+        }
     }
 }
 
@@ -213,69 +489,85 @@ impl Shared {
         look(&mut self.0.borrow_mut())
     }
 
-    /// One effect. `apply` makes it, as far as the tear lets it through.
-    pub fn effect(&self, name: &str, apply: impl FnOnce(&mut World, Tear)) -> Result<()> {
+    /// One effect.
+    pub fn effect(&self, name: &str, op: Op<'_>) -> Result<()> {
         self.with(|world| {
             world.effects += 1;
-            let upset = world.upset();
-            world.trace.push(match upset {
-                None => format!("{:4} {name}", world.effects),
-                Some(upset) => format!("{:4} {name}: {upset:?}", world.effects),
+            world.watchdog.feed();
+            Forks::grow(world, &op);
+            let (effects, upset) = (world.effects, world.upset());
+            world.say(|| match upset {
+                None => format!("{effects:4} {name}"),
+                Some(upset) => format!("{effects:4} {name}: {upset:?}"),
             });
-            match upset {
-                None => {
-                    apply(world, Tear::Whole);
-                    invariant::all(world);
-                    Ok(())
-                }
-                Some(Upset::Cut(keeps)) => {
-                    if let Keeps::Torn(seed) = keeps {
-                        apply(world, Tear::Sectors(Draw::new(seed ^ u64::from(world.effects))));
-                    }
-                    world.cuts += 1;
-                    world.lose_power(keeps);
-                    down(Down::PowerCut)
-                }
-                Some(Upset::Fails) => Err(fault!(Io, "simulated: {name} fails")),
-                Some(Upset::FailsButStands) => {
-                    apply(world, Tear::Whole);
-                    invariant::all(world);
-                    Err(fault!(Io, "simulated: {name} says that it failed"))
-                }
+            if let Some(Upset::Cut(keeps)) = upset {
+                world.cut(keeps, &op);
+                down(Down::PowerCut)
             }
+            if let (Some(Upset::Kill), Some(_)) = (upset, world.running) {
+                down(Down::Killed)
+            }
+            let done = world.perform(name, &op, upset);
+            world.look_at_env();
+            invariant::all(world);
+            done
         })
     }
 
     /// Switches the machine on: the boot script runs, and jumps. `None`: nothing could be loaded.
     pub fn power_on(&self) -> Option<(Group, Why)> {
-        let boot = self.with(|world| {
+        let (boot, saves) = self.with(|world| {
             world.boots += 1;
             if world.boots > BOOTS_MAX {
-                down(Down::Violation(format!("it settles: {BOOTS_MAX} boots, and it has not")));
+                violated(Figure::Stuck, format_args!("it settles: {BOOTS_MAX} boots, and it has not"));
             }
-            match world.boot(&world.env) {
-                Ok(boot) => boot,
-                Err(fault) => down(Down::Violation(format!("the bootloader cannot go on: {fault}"))),
+            match world.boot(&world.env()) {
+                Ok(boot) => (boot, !world.ills.read_only),
+                Err(fault) => {
+                    violated(Figure::Unbootable, format_args!("the bootloader cannot go on: {fault}"))
+                }
             }
         });
-        for write in boot.writes {
-            let saved = self.effect("the bootloader saves its environment", |world, tear| {
-                world.write_env(write.copy, write.at, &write.bytes, tear);
-            });
-            if saved.is_err() {
-                self.with(|world| world.cuts += 1);
-                down(Down::PowerCut); // a bootloader that cannot save resets
+        let chosen = match saves {
+            true => {
+                for write in boot.writes {
+                    self.save(write.copy, write.at, &write.bytes);
+                }
+                boot.group
             }
-        }
-        let (group, why) = boot.group?;
+            false => self.with(|world| world.boot_without_saving()),
+        };
+        let (group, why) = chosen?;
         self.with(|world| {
-            world.trace.push(format!("     -- {group} is booted ({})", why.name()));
+            world.say(|| format!("     -- {group} is booted ({})", why.name()));
             world.running = Some(group);
+            world.watchdog.arm(BOOTLOADER_WATCHDOG_S);
             invariant::booted(world, group);
         });
         Some((group, why))
+    }
+
+    /// The bootloader saves a copy, and where it is a file on FAT, its directory entry.
+    fn save(&self, copy: usize, at: usize, bytes: &[u8]) {
+        let (name, entry) = ("the bootloader saves its environment", Place::Entry(copy));
+        let mut saved = self.effect(name, Op::Save(Place::Env(copy), at, bytes));
+        if saved.is_ok() && self.with(|world| world.board.home) == Home::Fat {
+            let mut now = self.with(|world| world.disk.durable(entry).to_vec());
+            now.last_mut().into_iter().for_each(|time| *time = time.wrapping_add(1));
+            saved = self.effect("the bootloader saves the directory entry", Op::Save(entry, 0, &now));
+        }
+        if saved.is_err() {
+            self.with(|world| world.cuts += 1);
+            down(Down::PowerCut); // a bootloader that cannot save resets
+        }
     }
 }
 
 /// A life with a few cuts takes under ten boots; one that takes this many goes in circles.
 const BOOTS_MAX: u32 = 60;
+/// What the bootloader arms before it jumps.
+const BOOTLOADER_WATCHDOG_S: u32 = 60;
+/// A clock that shows less has not been set: as board-support's `SystemClock` takes it.
+const CLOCK_IS_SET_FROM: u64 = 1_735_689_600;
+/// Some day in 2027.
+pub const CLOCK_AT_FIRST: u64 = 1_800_000_000;
