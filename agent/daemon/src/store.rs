@@ -151,6 +151,15 @@ impl StateStore for FolderStore {
     }
 }
 
+fn name(file: StateFile, copy: usize) -> String {
+    let name = match file {
+        StateFile::Journal => "journal",
+        StateFile::Manifest => "manifest",
+        StateFile::Trust => "trust",
+    };
+    format!("{name}.{copy}")
+}
+
 /// Makes the folder where it is missing, for its owner alone; a folder that is there must be the agent's own, and loses
 /// what lets others write in it.
 ///
@@ -177,15 +186,6 @@ pub fn own_folder(what: &str, folder: &Path) -> Result<()> {
         let _ = std::fs::set_permissions(folder, Permissions::from_mode(mode & !0o022));
     }
     Ok(())
-}
-
-fn name(file: StateFile, copy: usize) -> String {
-    let name = match file {
-        StateFile::Journal => "journal",
-        StateFile::Manifest => "manifest",
-        StateFile::Trust => "trust",
-    };
-    format!("{name}.{copy}")
 }
 
 /// Opens or makes a file that only its owner reads and writes.
