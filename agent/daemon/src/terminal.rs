@@ -9,17 +9,24 @@ use std::io::Write as _;
 
 /// A line on standard output.
 pub fn say(text: impl Display) {
-    let _ = writeln!(std::io::stdout(), "{text}"); // println! would panic
+    let _ = writeln!(std::io::stdout(), "{}", lines(&text.to_string())); // println! would panic
 }
 
 /// A line on standard error.
 pub fn complain(text: impl Display) {
-    let _ = writeln!(std::io::stderr(), "mainstay: {text}");
+    let _ = writeln!(std::io::stderr(), "mainstay: {}", lines(&text.to_string()));
 }
 
 /// A line on standard error that is no complaint: what a command says beside its output.
 pub fn remark(text: impl Display) {
-    let _ = writeln!(std::io::stderr(), "{text}"); // eprintln! would panic
+    let _ = writeln!(std::io::stderr(), "{}", lines(&text.to_string())); // eprintln! would panic
+}
+
+/// The lines of a text, each [`printable`]: whatever stands in a message, from a damaged file or a hostile one, it goes
+/// to a terminal through here.
+fn lines(text: &str) -> String {
+    let lines: Vec<_> = text.split('\n').map(printable).collect();
+    lines.join("\n")
 }
 
 /// The text with everything escaped that steers a terminal, ends a line, or makes a line read otherwise than it is
@@ -45,6 +52,7 @@ mod tests {
     #[test]
     fn what_steers_a_terminal_is_escaped_and_all_else_stays() {
         assert_eq!(printable("Größe 5 °C"), "Größe 5 °C");
+        assert_eq!(lines("a\x1b[2J\nb\u{9b}x\n"), "a\\u{1b}[2J\nb\\u{9b}x\n");
         assert_eq!(printable("1.0 \u{202e}0.2\u{200b}"), "1.0 \\u{202e}0.2\\u{200b}");
         assert_eq!(printable("a\n+ done\x1b[2J\u{9b}x\r"), "a\\n+ done\\u{1b}[2J\\u{9b}x\\r");
     }
