@@ -271,7 +271,7 @@ pub fn as_json(id: &str, said: &Said) -> Value {
     }
 }
 
-/// A text from outside, with nothing in it that a terminal obeys, nor that makes a row read otherwise than it is.
+/// A text from outside, with nothing in it that a terminal obeys.
 fn shown(text: &str) -> String {
     text.chars().map(|c| if mainstay_core::wire::is_unseen(c) { '?' } else { c }).collect()
 }
