@@ -57,7 +57,7 @@ fn place(copy: &EnvironmentSpec) -> Result<Place> {
 
 /// eMMC boot partitions (`mmcblk0boot0`) are write-protected by the kernel until this file says 0
 /// (Documentation/driver-api/mmc/mmc-dev-parts.rst).
-fn force_ro(path: &Path) -> Option<std::path::PathBuf> {
+pub fn force_ro(path: &Path) -> Option<std::path::PathBuf> {
     let device = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     let name = device.strip_prefix("/dev").ok()?.to_str()?;
     let (disk, boot) = name.strip_prefix("mmcblk")?.split_once("boot")?;

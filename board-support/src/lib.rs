@@ -28,6 +28,7 @@ pub mod toml_file;
 pub mod watchdog;
 
 pub use board::{Board, TomlError};
+pub use boot_control::force_ro;
 pub use clock::SystemClock;
 pub use power::BoardPower;
 pub use slots::BoardSlots;

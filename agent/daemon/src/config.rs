@@ -21,12 +21,16 @@
 //! late_fallback = "keep"              # or "prevent"
 //! hours = "22:00-05:00"               # UTC; download and reboot only then
 //!
+//! [sandbox]                           # see the module `sandbox`
+//! write = ["/run/plant"]              # where checks and the reboot command may write; /tmp and its like, if left out
+//!
 //! [[check]]                           # health checks of the trial: see the module `health`
 //! name = "broker"
 //! broker = true
 //! ```
 
 use crate::health;
+use crate::sandbox::Sandbox;
 use crate::transport::BrokerConfig;
 use crate::transport::config::{WINDOW_MAX_DEFAULT, WINDOW_MAX_LIMIT};
 use mainstay_board_support::toml_file::{Result, Table, TomlFile};
@@ -61,6 +65,8 @@ pub struct Config {
     pub update: Update,
     /// The health checks.
     pub checks: Vec<health::CheckConfig>,
+    /// What the daemon gives up.
+    pub sandbox: Sandbox,
 }
 
 /// The broker, and the group whose desired state this gateway follows.
@@ -122,8 +128,13 @@ fn config(mut top: Table<'_>, path: &Path) -> Result<Config> {
         Some(tables) => health::read_checks(tables.array("tables [[check]]")?, base)?,
         None => Vec::new(),
     };
+    let sandbox = match top.table("sandbox")? {
+        Some(table) => sandbox(table, base)?,
+        None => Sandbox::default(),
+    };
     top.finish()?;
-    Ok(Config { file: path.into(), device, board, trust, state, run, image_floor, broker, update, checks })
+    let file = path.into();
+    Ok(Config { file, device, board, trust, state, run, image_floor, broker, update, checks, sandbox })
 }
 
 fn broker(mut table: Table<'_>, base: &Path, device: &str) -> Result<Broker> {
@@ -196,6 +207,20 @@ fn update(mut table: Table<'_>) -> Result<Update> {
     let retry = table.integer("retry_s", 1..=3600)?.map_or(defaults.retry, Duration::from_secs);
     table.finish()?;
     Ok(Update { approve_reboot, late_fallback, hours, reuse, retry })
+}
+
+fn sandbox(mut table: Table<'_>, base: &Path) -> Result<Sandbox> {
+    let enabled = table.flag("enabled")?.unwrap_or(true);
+    let expected = "paths of files and folders";
+    let write = match table.value("write") {
+        None => Sandbox::default().write,
+        Some(value) => {
+            let paths = value.array(expected)?;
+            paths.into_iter().map(|path| path.path(base)).collect::<Result<_>>()?
+        }
+    };
+    table.finish()?;
+    Ok(Sandbox { enabled, write })
 }
 
 /// `"22:00-05:00"` → seconds of the day.

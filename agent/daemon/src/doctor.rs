@@ -103,6 +103,7 @@ fn with_config(config: &Config, daemon_runs: bool, report: &mut Report) {
             report.wrong("board file", error, "mend that line; PORTING.md goes through it key by key")
         }
     }
+    sandbox(config, report);
     if config.checks.iter().any(|check| check.plan.required) {
         report.good("health checks", format_args!("{} configured", config.checks.len()));
     } else {
@@ -121,6 +122,28 @@ fn with_config(config: &Config, daemon_runs: bool, report: &mut Report) {
         }
         (Some(broker), false, Some(trust)) => dial(broker, &trust, &record, report),
         (Some(_), false, None) => report.add(Finding::NotRun, "broker", "not tried without a trust root", ""),
+    }
+}
+
+fn sandbox(config: &Config, report: &mut Report) {
+    if !config.sandbox.enabled {
+        let advice = "name what checks have to write in [sandbox] write = [...], and leave it on";
+        return report.doubtful("sandbox", "off, as the configuration says", advice);
+    }
+    for place in config.sandbox.write.iter().filter(|place| !place.exists()) {
+        let advice =
+            "what is made after the agent has started cannot be written by its checks: make its folder first";
+        report.doubtful("sandbox", format_args!("{} is not there", place.display()), advice);
+    }
+    for fence in crate::sandbox::possible() {
+        match &fence.stands {
+            Ok(_) => report.good("sandbox", &fence),
+            Err(_) => report.doubtful(
+                "sandbox",
+                format_args!("the kernel has no {fence}"),
+                "the agent runs without that fence; CONFIG_SECURITY_LANDLOCK and CONFIG_SECCOMP_FILTER put it up",
+            ),
+        }
     }
 }
 

@@ -15,6 +15,7 @@ pub mod inflate;
 pub mod logger;
 pub mod notify;
 pub mod run;
+pub mod sandbox;
 pub mod socket;
 pub mod status;
 pub mod store;

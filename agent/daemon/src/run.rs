@@ -13,6 +13,7 @@
 use crate::agent::{Agent, Command, Opened, Request, Shared, Urgency, Wish, World, presence};
 use crate::config::{Broker as BrokerSection, Config};
 use crate::health::{Feeder, HealthTrial};
+use crate::sandbox;
 use crate::status::{LinkStatus, Status};
 use crate::store::{FolderStore, io_fault};
 use crate::transport::{Broker, BrokerConfig, ControlLink, Event, Events};
@@ -145,6 +146,7 @@ pub fn run(path: &Path) -> Result<(), Fault> {
     signals.thread_block().map_err(|e| fault!(Io, "block signals: {e}"))?;
 
     let base = Base::open(path)?;
+    fence(&base);
     let shared = Shared::new(base.status(true), base.opened.trust.clone());
     let (inbox, commands) = sync_channel(INBOX);
     let socket = base.config.control_socket();
@@ -175,6 +177,22 @@ pub fn run(path: &Path) -> Result<(), Fault> {
     match ended && running.join().is_err() {
         true => Err(fault!(Io, "the agent's thread has panicked; the log says where")),
         false => Ok(()),
+    }
+}
+
+/// Gives up what the daemon does not need, before there is a second thread.
+fn fence(base: &Base) {
+    if !base.config.sandbox.enabled {
+        return log::warn!("sandbox: off, as the configuration says");
+    }
+    let fences = sandbox::enter(&base.config, &base.opened.board, base.opened.running);
+    let line = |standing: bool| {
+        let of = fences.iter().filter(|fence| fence.stands.is_ok() == standing).map(ToString::to_string);
+        of.collect::<Vec<_>>().join("; ")
+    };
+    log::info!("sandbox: {}", line(true));
+    if fences.iter().any(|fence| fence.stands.is_err()) {
+        log::warn!("sandbox: not to be had here: {}", line(false));
     }
 }
 

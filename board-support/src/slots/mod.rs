@@ -12,6 +12,7 @@ mod medium;
 mod place;
 
 use std::fs::File;
+use std::path::PathBuf;
 
 use heapless::String as Text;
 use mainstay_core::boot::Group;
@@ -45,6 +46,18 @@ struct Open {
     medium: usize,
     offset: u64,
     size: u64,
+}
+
+/// What is opened to write the slots of `group`: its devices as the board file names them, and as the kernel does.
+pub fn devices(board: &Board, group: Group) -> Vec<PathBuf> {
+    let slots = board.slots.iter().filter(|slot| slot.group == group);
+    slots
+        .flat_map(|slot| {
+            // A partition that has a device of its own is opened by that; the disk it lies on need not be writable.
+            let found = place::find(slot).map(|place| place.path);
+            [found.unwrap_or_else(|_| slot.device.clone())]
+        })
+        .collect()
 }
 
 impl BoardSlots {

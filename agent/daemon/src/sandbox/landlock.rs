@@ -1,0 +1,59 @@
+//! Landlock (landlock(7), Linux 5.13): a file system that can be read and, but for a few places, not written.
+//!
+//! A rule holds for the file or folder that is there when it is made. A device that goes away and comes back is another one
+//! to the kernel: it stays unwritable until the agent is started anew. Where a place is not there yet, its folder is
+//! allowed in its stead.
+
+use super::sys;
+use std::fs::OpenOptions;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+const WRITE_FILE: u64 = 1 << 1;
+/// Remove folders and files, make folders, files, sockets, FIFOs and links.
+const CHANGE_FOLDER: u64 = 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 12;
+/// Make device nodes: nobody may, anywhere.
+const MAKE_NODES: u64 = 1 << 6 | 1 << 11;
+/// Move and link between folders; version 2.
+const REFER: u64 = 1 << 13;
+/// Version 3.
+const TRUNCATE: u64 = 1 << 14;
+
+/// The version of Landlock here, or why there is none.
+pub fn version() -> Result<u32, String> {
+    sys::landlock_version()
+}
+
+/// Forbids every write but to `places`. What has been allowed, in one sentence.
+pub fn restrict(places: &[PathBuf]) -> Result<String, String> {
+    let version = version()?;
+    let since = |first: u32, access: u64| if version >= first { access } else { 0 };
+    let file = WRITE_FILE | since(3, TRUNCATE);
+    let folder = file | CHANGE_FOLDER | since(2, REFER);
+    let ruleset = sys::landlock_ruleset(folder | MAKE_NODES)?;
+    let mut allowed: Vec<&Path> = Vec::new();
+    for place in places {
+        let Some(there) = there(place) else { continue };
+        // O_PATH: to name it, not to use it; a watchdog that is opened begins to count.
+        let opened =
+            OpenOptions::new().read(true).custom_flags(nix::libc::O_PATH | nix::libc::O_CLOEXEC).open(there);
+        let Ok(opened) = opened else { continue };
+        let is_folder = opened.metadata().is_ok_and(|found| found.is_dir());
+        sys::landlock_allow(&ruleset, opened.as_fd(), if is_folder { folder } else { file })
+            .map_err(|why| format!("{}: {why}", there.display()))?;
+        if !allowed.contains(&there) {
+            allowed.push(there);
+        }
+    }
+    sys::landlock_restrict(&ruleset)?;
+    Ok(format!("version {version}, writes to {} places", allowed.len()))
+}
+
+/// The place, or the folder in which it would be made; never the root of all.
+fn there(place: &Path) -> Option<&Path> {
+    match place.exists() {
+        true => Some(place),
+        false => place.parent().filter(|folder| folder.exists() && folder.parent().is_some()),
+    }
+}
