@@ -35,6 +35,9 @@ fn main() -> ExitCode {
     }
 }
 
+/// What is done with a story on a board.
+type Sweeping<'a> = &'a (dyn Fn(&Case, Board, &mut Sweep<'_>) -> Result<(), Box<Found>> + Sync);
+
 /// What is asked for.
 struct Command {
     what: String,
@@ -139,10 +142,7 @@ impl Command {
     }
 
     /// Each story on each board with three tries and with one, on as many threads as there are processors.
-    fn for_each(
-        &self,
-        sweep: &(dyn Fn(&Case, Board, &mut Sweep<'_>) -> Result<(), Box<Found>> + Sync),
-    ) -> Sum {
+    fn for_each(&self, sweep: Sweeping<'_>) -> Sum {
         let tries = self.tries.map_or_else(|| vec![3, 1], |tries| vec![tries]);
         let mut jobs = Vec::new();
         for tries in tries {
