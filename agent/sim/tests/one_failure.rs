@@ -10,7 +10,7 @@
 use mainstay_sim::life::Life;
 use mainstay_sim::power::Upset;
 use mainstay_sim::stories::{BOARDS, all};
-use mainstay_sim::sweep::{FAILURES, Sweep};
+use mainstay_sim::sweep::{FAILURES, LINKS, Sweep};
 
 fn sweep(upsets: &[Upset], for_ever: bool, boards: &[usize], stories: &[&str]) {
     let mut broken = Vec::new();
@@ -68,4 +68,19 @@ fn a_medium_that_goes_read_only_in_the_middle_leaves_a_gateway_that_stands() {
 #[test]
 fn a_signer_that_lost_the_right_is_not_booted_because_the_disk_was_full_for_a_moment() {
     sweep(&[Upset::Full(3), Upset::Fails], false, &[0], &["the signer loses the right before the reboot"]);
+}
+
+/// Loss of the network alone never rolls back a healthy state, and what comes late, twice or spoilt is refuted and asked
+/// for again; a clock that falls back to 1970 or leaps to 2096 changes nothing for a bundle without an end. All end as
+/// they are told.
+#[test]
+fn a_link_and_a_clock_that_are_not_well_change_no_ending() {
+    let upsets = [&LINKS[..], &[Upset::Clock(0), Upset::Clock(4_000_000_000)]].concat();
+    for (name, board) in [BOARDS[0], BOARDS[2]] {
+        for case in all(3).iter().filter(|case| TELLING.contains(&&*case.story.name)) {
+            let mut sweep = Sweep::new(&case.story, board, None);
+            let swept = sweep.one(&upsets, &|life| case.as_told(life));
+            swept.unwrap_or_else(|found| panic!("{name}: {}: {found}", case.story.name));
+        }
+    }
 }
