@@ -29,6 +29,10 @@ pub const BOARDS: [(&str, Board); 8] = [
 pub const SINGLE_COPY: Board =
     Board { format: Format::UbootSingle { bytes: 1024 }, convention: "mainstay", home: Home::Raw };
 
+/// Another: the environment of GRUB on a file system that journals data.
+pub const DATA_JOURNAL: Board =
+    Board { format: Format::Grub, convention: "mainstay", home: Home::Ext4Journal };
+
 const UBOOT: Format = Format::UbootRedundant { bytes: 1024, scheme: Scheme::Incremental };
 const UBOOT_NOR: Format = Format::UbootRedundant { bytes: 1024, scheme: Scheme::Boolean };
 
