@@ -59,12 +59,7 @@ impl FolderStore {
     }
 
     fn path(&self, file: StateFile, copy: usize) -> PathBuf {
-        let name = match file {
-            StateFile::Journal => "journal",
-            StateFile::Manifest => "manifest",
-            StateFile::Trust => "trust",
-        };
-        self.folder.join(format!("{name}.{copy}"))
+        path_of(&self.folder, file, copy)
     }
 
     /// Reads both copies; a file that is missing reads as empty.
@@ -122,8 +117,30 @@ impl StateStore for FolderStore {
             // A new file is there after a power cut only when its folder says so.
             if new { File::open(&self.folder)?.sync_all() } else { Ok(()) }
         })();
-        written.map_err(|e| io_fault("write", &path, &e))
+        written.map_err(|e| io_fault(&format!("write {} bytes to", copy_bytes(file)), &path, &e))
     }
+}
+
+fn path_of(folder: &Path, file: StateFile, copy: usize) -> PathBuf {
+    let name = match file {
+        StateFile::Journal => "journal",
+        StateFile::Manifest => "manifest",
+        StateFile::Trust => "trust",
+    };
+    folder.join(format!("{name}.{copy}"))
+}
+
+/// The room that an update still takes in this folder: a file that is there has its full size for ever.
+pub fn bytes_to_come(folder: &Path) -> u64 {
+    let files = [StateFile::Journal, StateFile::Manifest].into_iter();
+    let copies = files.flat_map(|file| [0, 1].map(|copy| (file, path_of(folder, file, copy))));
+    copies.filter(|(_, path)| !path.exists()).map(|(file, _)| copy_bytes(file) as u64).sum()
+}
+
+/// What root may still write on a file system.
+#[allow(clippy::useless_conversion)] // its fields are of other sizes on 32 bits
+pub fn free_bytes(stat: &nix::sys::statvfs::Statvfs) -> u64 {
+    u64::from(stat.blocks_free()).saturating_mul(stat.fragment_size().into())
 }
 
 /// Opens or makes a file that only its owner reads and writes.
@@ -149,7 +166,7 @@ fn read_up_to(path: &Path, buffer: &mut [u8]) -> io::Result<usize> {
 pub fn io_fault(doing: &str, path: &Path, error: &io::Error) -> Fault {
     let kind = match error.kind() {
         ErrorKind::NotFound => FaultKind::NotFound,
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => FaultKind::Full,
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => FaultKind::Full,
         ErrorKind::ReadOnlyFilesystem => FaultKind::ReadOnly,
         ErrorKind::PermissionDenied => FaultKind::Refused,
         _ => FaultKind::Io,

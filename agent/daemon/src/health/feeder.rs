@@ -109,7 +109,12 @@ impl Feeder {
             Ok(took) => {
                 self.spawn(watchdog, Duration::from_secs(took.max(1).into()))?;
                 state.armed_s = Some(took);
-                log::info!("watchdog: armed, {took} s");
+                match took == seconds {
+                    true => log::info!("watchdog: armed, {took} s"),
+                    false => log::warn!(
+                        "watchdog: armed, {took} s: its driver does not take the {seconds} s asked for"
+                    ),
+                }
                 Ok(Some(took))
             }
             Err(fault) => {
