@@ -231,3 +231,58 @@ fn doctor_names_the_damaged_copy_of_an_environment_and_the_size_that_u_boot_has(
         }
     }
 }
+
+/// Counts what an update costs the state folder, and that a gateway at rest writes nothing: asked, looked at, and told
+/// what it knows already.
+#[test]
+fn an_update_costs_the_state_folder_a_handful_of_writes_and_a_gateway_at_rest_none() {
+    use mainstay_core::copies::{Copy, copy_bytes};
+    use mainstay_core::seam::StateFile;
+    let mut machine = Machine::new("");
+    machine.bring_to(&Workshop::new("2.0", 1));
+    let writes = |file, name: &str| {
+        let seqs = [0, 1].map(|copy| {
+            let bytes =
+                std::fs::read(machine.gateway.path(&format!("state/{name}.{copy}"))).unwrap_or_default();
+            match Copy::read(file, &bytes) {
+                Copy::Whole { seq, .. } => seq,
+                _ => 0,
+            }
+        });
+        seqs[0].max(seqs[1])
+    };
+    let (records, manifests) =
+        (writes(StateFile::Journal, "journal"), writes(StateFile::Manifest, "manifest"));
+    let log = std::fs::read_to_string(machine.gateway.path("state/audit.log")).unwrap();
+    let bytes = records * copy_bytes(StateFile::Journal) as u64 + log.len() as u64;
+    println!(
+        "an update and two starts: {records} records of {} bytes, {manifests} manifest of {} bytes, {} lines of audit log \
+         ({} bytes); {bytes} bytes without the manifest",
+        copy_bytes(StateFile::Journal),
+        copy_bytes(StateFile::Manifest),
+        log.lines().count(),
+        log.len(),
+    );
+    assert!(records <= 12 && manifests == 1, "{records} records, {manifests} manifests");
+    assert!(log.lines().count() <= 16, "{log}");
+
+    let medium = || {
+        let names = [
+            "state/journal.0",
+            "state/journal.1",
+            "state/manifest.0",
+            "state/audit.log",
+            "grubenv",
+            "slot-a",
+        ];
+        names.map(|name| std::fs::metadata(machine.gateway.path(name)).unwrap().modified().unwrap())
+    };
+    let before = medium();
+    for _ in 0..20 {
+        // Each makes the agent turn, as it does by itself once a minute: 1440 times a day.
+        assert!(!machine.gateway.run(&["cancel"]).ok, "there is nothing to cancel");
+        machine.gateway.run(&["status"]);
+        machine.gateway.run(&["doctor"]);
+    }
+    assert_eq!(medium(), before, "not one write");
+}
