@@ -315,6 +315,34 @@ pub(super) mod tests {
         assert!((8..=12).contains(&fed), "{fed} feedings in 3 s");
     }
 
+    /// A fake driver whose maximum is one second, whatever is asked for.
+    struct Short(Sender<(Instant, &'static str)>);
+
+    impl Watchdog for Short {
+        fn arm(&mut self, seconds: u32) -> Result<u32, Fault> {
+            assert_eq!(seconds, 60, "what the board file says");
+            Ok(1)
+        }
+        fn feed(&mut self) -> Result<(), Fault> {
+            let _ = self.0.send((Instant::now(), "feed"));
+            Ok(())
+        }
+        fn time_left(&mut self) -> Result<Option<u32>, Fault> {
+            Ok(None)
+        }
+    }
+
+    #[test]
+    fn a_watchdog_with_a_maximum_below_what_the_board_asks_is_fed_by_what_it_takes() {
+        let (said, heard) = channel();
+        let mut short = Some(Short(said));
+        let make = move || Ok(Box::new(short.take().expect("made once")) as Box<dyn Watchdog + Send>);
+        let feeder = Feeder::new(Some(60), Box::new(make));
+        assert_eq!(feeder.arm(), Ok(Some(1)));
+        let fed = feedings(&heard, 2 * SECOND).len();
+        assert!((5..=8).contains(&fed), "{fed} feedings in 2 s of a watchdog that bites after 1 s");
+    }
+
     #[test]
     fn a_stale_heartbeat_stops_the_feeding_and_a_late_beat_begins_it_again() {
         let (feeder, heard) = recorded(0);
