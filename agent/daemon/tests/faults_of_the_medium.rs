@@ -286,3 +286,30 @@ fn an_update_costs_the_state_folder_a_handful_of_writes_and_a_gateway_at_rest_no
     }
     assert_eq!(medium(), before, "not one write");
 }
+
+/// An eMMC goes read-only in the middle of a trial. The verdict cannot be put on record, so nothing is marked good; when
+/// the medium takes writes again before the deadline, the commit follows by itself.
+#[test]
+fn a_medium_that_stops_in_the_middle_of_a_trial_commits_nothing_until_it_goes_on() {
+    let mut machine = Machine::new(&format!("[update]\nretry_s = 1\n{HEALTHY_FILE}"));
+    machine.start();
+    let mut bundle = Workshop::new("2.0", 1);
+    bundle.manifest.trial.deadline_s = 60;
+    let said = machine.install(&bundle, &["--reboot"]);
+    assert!(said.ok, "{said:?}");
+    machine.until_it_goes_down();
+    machine.boot_without_daemon();
+    if !start_with_limits(&mut machine) {
+        return;
+    }
+    machine.until_log("plant");
+    takes_writes(&machine, false);
+    let environment = machine.gateway.get("grubenv");
+    machine.gateway.put("healthy", b"");
+    machine.until(&["\"fault\":\"state: write 4128 bytes to", "\"phase\":\"trial\""]);
+    std::thread::sleep(std::time::Duration::from_millis(2500)); // it is tried again twice
+    assert_eq!(machine.gateway.get("grubenv"), environment, "not marked good, not marked bad");
+    assert_eq!(machine.log().matches("error: state: write").count(), 1, "said once:\n{}", machine.log());
+    takes_writes(&machine, true);
+    machine.until(&["\"phase\":\"settled\"", "\"kind\":\"committed\""]);
+}
