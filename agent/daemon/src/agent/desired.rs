@@ -184,14 +184,15 @@ impl Agent {
         };
         self.desires.unkept.retain(|(waiting, ..)| waiting != topic);
         if let Err(fault) = result {
-            if matches!(fault.kind, FaultKind::Full | FaultKind::ReadOnly | FaultKind::Io) {
+            let unkept = matches!(fault.kind, FaultKind::Full | FaultKind::ReadOnly | FaultKind::Io);
+            if unkept {
                 let again = Instant::now() + self.config.update.retry;
                 self.desires.unkept.push((topic.into(), payload.to_vec(), again)); // one for each of three topics
             }
             let fault = format!("{topic}: {fault}");
             let known =
                 self.shared.change(|status| status.fault.replace(fault.clone()) == Some(fault.clone()));
-            if !known {
+            if !(unkept && known) {
                 log::warn!("{fault}");
             }
         }
