@@ -11,9 +11,11 @@
 //! killed in a write has left in the cache is settled before the first look.
 
 use crate::convention::{Convention, Op};
+use crate::format::Write;
 use crate::{Env, EnvStore, Format, Result, Vars};
 use mainstay_core::boot::{BootState, Group};
 use mainstay_core::fault;
+use mainstay_core::fault::FaultKind;
 use mainstay_core::seam::BootControl;
 
 /// Boot control by an environment.
@@ -92,7 +94,13 @@ impl<S: EnvStore> EnvBootControl<S> {
         if vars == env.vars() && !self.unsure {
             return Ok(false);
         }
-        let writes = env.writes(vars, self.convention.names())?;
+        let writes =
+            env.writes(vars, self.convention.names()).map_err(|fault| match changed(env.vars(), vars) {
+                names if fault.kind == FaultKind::Full => {
+                    fault.within(format_args!("no room to set {names}"))
+                }
+                _ => fault,
+            })?;
         if self.read()? != copies {
             return Err(fault!(
                 Busy,
@@ -101,7 +109,10 @@ impl<S: EnvStore> EnvBootControl<S> {
         }
         self.unsure = true;
         for write in &writes {
-            self.store.write(write.copy, write.at, &write.bytes)?;
+            if let Err(fault) = self.store.write(write.copy, write.at, &write.bytes) {
+                self.undo(write, &copies);
+                return Err(fault);
+            }
             write.apply(&mut copies);
         }
         for (n, expected) in copies.iter().enumerate() {
@@ -119,6 +130,17 @@ impl<S: EnvStore> EnvBootControl<S> {
         Ok(true)
     }
 
+    /// A write that broke off in the middle (a file with holes on a file system without room) has put the beginning of
+    /// the new copy in front of the end of the old one: a single copy is lost by that, and of two the one that was said
+    /// to have failed may be whole all the same, and in force. So what stood there is put back, as far as that goes: what
+    /// could be written a moment ago can be written again.
+    fn undo(&mut self, write: &Write, copies: &[Vec<u8>]) {
+        let old = copies.get(write.copy).and_then(|copy| copy.get(write.at..write.at + write.bytes.len()));
+        if let Some(old) = old {
+            let _ = self.store.write(write.copy, write.at, old); // the fault of the write itself is what counts
+        }
+    }
+
     fn read(&mut self) -> Result<Vec<Vec<u8>>> {
         if !std::mem::replace(&mut self.settled, true) {
             self.store.settle();
@@ -132,6 +154,13 @@ impl<S: EnvStore> EnvBootControl<S> {
         self.store.unlock();
         done
     }
+}
+
+/// The names whose values differ, as people read them.
+fn changed(old: &Vars, new: &Vars) -> String {
+    let differ = new.entries().iter().filter(|entry| !old.entries().contains(entry));
+    let names: Vec<_> = differ.map(|entry| String::from_utf8_lossy(&entry.name)).collect();
+    names.join(", ")
 }
 
 impl<S: EnvStore> BootControl for EnvBootControl<S> {
@@ -163,7 +192,6 @@ mod tests {
     use crate::convention::Mainstay;
     use crate::store::Memory;
     use crate::uboot::Scheme;
-    use mainstay_core::fault::FaultKind;
 
     const PAIR: Format = Format::UbootRedundant { bytes: 1024, scheme: Scheme::Incremental };
 

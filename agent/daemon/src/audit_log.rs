@@ -5,6 +5,9 @@
 //! last line, which the next start takes off and notes. A log that is broken anywhere else is kept aside as
 //! `audit.broken`, whole, and a new one begins that says so: an attacker can destroy, not rewrite in silence.
 //!
+//! On a medium without room, or one that has gone read-only, an update is not held up by its log: what cannot be appended
+//! is said in the ordinary log, and the first record that can be says how many are missing and why.
+//!
 //! At [`LOG_BYTES_MAX`] the log becomes `audit.log.1` and a new one begins with a `started` record, whose `prev` links
 //! the two.
 
@@ -32,6 +35,8 @@ pub struct AuditLog {
     head: Head,
     /// The last fault that was recorded: one that comes again and again is recorded once.
     fault: Option<String>,
+    /// Records that could not be kept since the last one that was, and why the first of them could not.
+    missed: Option<(u32, Fault)>,
 }
 
 impl AuditLog {
@@ -44,6 +49,7 @@ impl AuditLog {
             bytes: 0,
             head: Head::genesis(device),
             fault: None,
+            missed: None,
         };
         let broken = log.resume().unwrap_or_else(|fault| {
             log::error!("audit log: {fault}");
@@ -105,6 +111,7 @@ impl AuditLog {
             }
             self.fault = Some(this);
         }
+        self.catch_up();
         match note(&self.head, SystemClock.now().unix_s, noted) {
             Ok(Some(taken)) => self.append(taken),
             Ok(None) => {}
@@ -114,18 +121,47 @@ impl AuditLog {
 
     /// Records an event with its values.
     pub fn record(&mut self, event: Event, values: &[(&str, &dyn Display)]) {
+        self.catch_up();
+        self.make(event, values);
+    }
+
+    fn make(&mut self, event: Event, values: &[(&str, &dyn Display)]) {
         match record(&self.head, SystemClock.now().unix_s, event, values) {
             Ok(taken) => self.append(taken),
             Err(fault) => log::error!("audit log: {fault}"),
         }
     }
 
-    fn append(&mut self, (line, head): (Line, Head)) {
-        let Some(file) = &mut self.file else {
-            log::error!("audit log: not kept: {}", line.trim_end());
+    /// Where records are missing: takes the log up again, and says so in it before anything else.
+    fn catch_up(&mut self) {
+        let Some((count, why)) = self.missed.take() else { return };
+        if self.file.is_none() && self.resume().is_err() {
+            self.missed = Some((count, why));
             return;
+        }
+        if self.bytes == 0 {
+            self.make(Event::Started, &[("why", &"the log was begun anew")]); // every log begins with one
+        }
+        if self.missed.is_none() {
+            self.make(
+                Event::LogBroken,
+                &[("what", &format_args!("{count} records were not kept: {}", why.what))],
+            );
+        }
+        match self.missed.is_some() {
+            true => self.missed = Some((count, why)), // not yet
+            false => log::info!("audit log: kept again; {count} records are missing in it"),
+        }
+    }
+
+    fn append(&mut self, (line, head): (Line, Head)) {
+        let path = self.folder.join(NAME);
+        let written = match &mut self.file {
+            _ if self.missed.is_some() => return self.miss(&line, None),
+            Some(file) => file.write_all(line.as_bytes()).and_then(|()| file.sync_data()),
+            None => return self.miss(&line, Some(fault!(Io, "{} could not be opened", path.display()))),
         };
-        match file.write_all(line.as_bytes()).and_then(|()| file.sync_data()) {
+        match written {
             Ok(()) => {
                 self.head = head;
                 self.bytes += line.len() as u64;
@@ -135,13 +171,23 @@ impl AuditLog {
             }
             // Part of the line may stand there: what follows would not be a record of its own.
             Err(e) => {
-                log::error!("audit log: {}", io_fault("append to", &self.folder.join(NAME), &e));
+                self.miss(&line, Some(io_fault("append to", &path, &e)));
                 self.file = None;
                 if let Err(fault) = self.resume() {
                     log::error!("audit log: {fault}");
                 }
             }
         }
+    }
+
+    /// A record that cannot be kept: the cause is said once, the record itself each time.
+    fn miss(&mut self, line: &str, why: Option<Fault>) {
+        if let Some(fault) = &why {
+            log::error!("audit log: {fault}");
+        }
+        log::error!("audit log: not kept: {}", line.trim_end());
+        let (count, first) = self.missed.take().unwrap_or((0, why.unwrap_or_else(|| fault!(Io, "unknown"))));
+        self.missed = Some((count.saturating_add(1), first));
     }
 
     /// A power cut between the rename and the first record leaves no `audit.log`: the next start begins at the genesis
@@ -152,8 +198,11 @@ impl AuditLog {
             std::fs::rename(&path, self.folder.join(BEFORE)).map_err(|e| io_fault("rename", &path, &e));
         self.bytes = 0;
         match moved.and_then(|()| self.append_to(&path)) {
-            Ok(()) => self.record(Event::Started, &[("why", &"the log before is full")]),
-            Err(fault) => log::error!("audit log: {fault}"),
+            Ok(()) => self.make(Event::Started, &[("why", &"the log before is full")]),
+            Err(fault) => {
+                log::error!("audit log: {fault}");
+                self.file = None; // the old one is `audit.log.1` by now
+            }
         }
     }
 }
@@ -340,6 +389,111 @@ mod tests {
         std::fs::remove_file(folder.path().join(NAME)).unwrap();
         open(folder.path());
         assert!(!show(folder.path()).unwrap());
+    }
+
+    /// A file system of its own, of `kib` KiB. `None`: it cannot be had here, which has been said.
+    fn tmpfs(kib: usize) -> Option<(tempfile::TempDir, Unmount)> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={kib}k"), "none"]).arg(folder.path());
+        match mount.stderr(std::process::Stdio::null()).status().is_ok_and(|status| status.success()) {
+            true => {
+                let path = folder.path().into();
+                Some((folder, Unmount(path)))
+            }
+            false => {
+                println!("not run: needs root to mount a tmpfs");
+                None
+            }
+        }
+    }
+
+    struct Unmount(PathBuf);
+
+    impl Drop for Unmount {
+        fn drop(&mut self) {
+            let _ = std::process::Command::new("umount").arg(&self.0).status();
+        }
+    }
+
+    fn fill(folder: &Path) {
+        let mut file = File::create(folder.join("fill")).unwrap();
+        while file.write_all(&[0xff; 4096]).is_ok() {}
+    }
+
+    /// What could not be appended was gone without a trace in the log, and the chain held over the gap; where the log
+    /// could not be opened again at once, nothing was kept any more until the agent was started anew.
+    #[test]
+    fn records_that_found_no_room_are_counted_in_the_log_once_there_is_room() {
+        let Some((folder, _mounted)) = tmpfs(64) else { return };
+        let mut log = open(folder.path());
+        let long = "x".repeat(150);
+        fill(folder.path());
+        let mut tried = 0;
+        while log.missed.is_none() {
+            log.record(Event::Fault, &[("what", &long)]); // what is left of the log's own last page
+            tried += 1;
+            assert!(tried < 100);
+        }
+        let kept = text(folder.path()).lines().count();
+        for _ in 0..9 {
+            log.record(Event::MarkedByHand, &[("what", &"bad")]);
+        }
+        assert_eq!(text(folder.path()).lines().count(), kept, "and no torn line");
+        std::fs::remove_file(folder.path().join("fill")).unwrap();
+        log.record(Event::MarkedByHand, &[("what", &"good")]);
+        let after = text(folder.path());
+        let last: Vec<&str> = after.lines().skip(kept).collect();
+        assert_eq!(last.len(), 2, "{last:?}");
+        assert!(last[0].contains("log-broken") && last[0].contains("10 records were not kept"), "{last:?}");
+        assert!(last[0].contains("No space left on device"), "{last:?}");
+        assert!(last[1].contains("what=good"), "{last:?}");
+        assert!(show(folder.path()).unwrap());
+    }
+
+    #[test]
+    fn a_log_that_goes_read_only_or_is_full_when_it_is_to_give_way_goes_on_when_it_can() {
+        let Some((folder, _mounted)) = tmpfs(1024) else { return };
+        let remount = |how: &str| {
+            let mut mount = std::process::Command::new("mount");
+            mount.args(["-o", &format!("remount,{how}")]).arg(folder.path());
+            mount.status().is_ok_and(|status| status.success())
+        };
+        let mut log = open(folder.path());
+        let long = "x".repeat(150);
+        while log.bytes <= LOG_BYTES_MAX - 400 {
+            log.record(Event::Fault, &[("what", &long)]);
+        }
+        log.file = None; // the file that is open keeps a file system from going read-only
+        assert!(remount("ro"));
+        for _ in 0..3 {
+            log.record(Event::Fault, &[("what", &long)]);
+        }
+        assert!(log.missed.is_some() && show(folder.path()).unwrap());
+        assert!(remount("rw"));
+        for _ in 0..3 {
+            log.record(Event::Fault, &[("what", &long)]);
+        }
+        assert!(folder.path().join(BEFORE).exists() && log.missed.is_none());
+        assert!(
+            std::fs::read_to_string(folder.path().join(BEFORE)).unwrap().contains("3 records were not kept")
+        );
+        assert!(show(folder.path()).unwrap());
+        // The next one finds no page for its first record.
+        while log.bytes <= LOG_BYTES_MAX - 200 {
+            log.record(Event::Fault, &[("what", &long)]);
+        }
+        let name = folder.path().join(BEFORE);
+        std::fs::write(&name, b"").unwrap(); // so that what it held is no room for the new one
+        fill(folder.path());
+        for _ in 0..3 {
+            log.record(Event::Fault, &[("what", &long)]);
+        }
+        assert!(log.missed.is_some());
+        std::fs::remove_file(folder.path().join("fill")).unwrap();
+        log.record(Event::MarkedByHand, &[("what", &"good")]);
+        assert!(text(folder.path()).contains("what=good"), "{}", text(folder.path()));
+        assert!(show(folder.path()).unwrap());
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! `mainstay doctor`: is this board integrated right? Each line says what was looked at, what was found and, where
 //! that is not right, what to do. It changes nothing, and can run beside the daemon.
 
+mod medium;
+
 use crate::config::{Broker as BrokerSection, Config};
 use crate::store::FolderStore;
 use crate::terminal::say;
@@ -92,6 +94,7 @@ pub fn examine(path: &Path, daemon_runs: bool) -> bool {
 fn with_config(config: &Config, daemon_runs: bool, report: &mut Report) {
     let mut store = FolderStore::look(&config.state);
     let record = state(config, &mut store, report);
+    medium::state(config, report);
     let trust = trust(config, &mut store, report);
     clock(&record, report);
     match Board::load(&config.board) {
@@ -240,6 +243,7 @@ fn with_board(board: &Board, daemon_runs: bool, report: &mut Report) {
     slots(board, running, report);
     environment(board, running, report);
     watchdog(board, report);
+    medium::watchdog(board, daemon_runs, report);
     gpio(board, daemon_runs, report);
 }
 
@@ -333,6 +337,7 @@ fn environment(board: &Board, running: Option<Group>, report: &mut Report) {
             );
         }
     };
+    medium::environment(&mut boot, report);
     match boot.state() {
         Ok(state) => boot_state(&state, running, report),
         Err(fault) => report.wrong(

@@ -73,7 +73,7 @@ impl FolderStore {
     }
 
     fn path(&self, file: StateFile, copy: usize) -> PathBuf {
-        self.folder.join(name(file, copy))
+        path_of(&self.folder, file, copy)
     }
 
     /// Which of the copies in the buffers counts.
@@ -130,7 +130,7 @@ impl StateStore for FolderStore {
         let [written, found] = &mut *self.buffers;
         let (written, found) = (&mut written[..copy_bytes(file)], &mut found[..copy_bytes(file)]);
         write(file, seq, bytes, written)?;
-        let path = self.folder.join(name(file, copy));
+        let path = self.path(file, copy);
         self.unsure[file as usize] = Some(copy);
         (|| {
             let new = !path.exists();
@@ -145,19 +145,19 @@ impl StateStore for FolderStore {
             let same = found.get(..length) == Some(&*written);
             if same { Ok(()) } else { Err(io::Error::other("what is read back is not what was written")) }
         })()
-        .map_err(|e| io_fault("write", &path, &e))?;
+        .map_err(|e| io_fault(&format!("write {} bytes to", copy_bytes(file)), &path, &e))?;
         self.unsure[file as usize] = None;
         Ok(())
     }
 }
 
-fn name(file: StateFile, copy: usize) -> String {
+fn path_of(folder: &Path, file: StateFile, copy: usize) -> PathBuf {
     let name = match file {
         StateFile::Journal => "journal",
         StateFile::Manifest => "manifest",
         StateFile::Trust => "trust",
     };
-    format!("{name}.{copy}")
+    folder.join(format!("{name}.{copy}"))
 }
 
 /// Makes the folder where it is missing, for its owner alone; a folder that is there must be the agent's own, and loses
@@ -188,6 +188,19 @@ pub fn own_folder(what: &str, folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The room that an update still takes in this folder: a file that is there has its full size for ever.
+pub fn bytes_to_come(folder: &Path) -> u64 {
+    let files = [StateFile::Journal, StateFile::Manifest].into_iter();
+    let copies = files.flat_map(|file| [0, 1].map(|copy| (file, path_of(folder, file, copy))));
+    copies.filter(|(_, path)| !path.exists()).map(|(file, _)| copy_bytes(file) as u64).sum()
+}
+
+/// What root may still write on a file system.
+#[allow(clippy::useless_conversion)] // its fields are of other sizes on 32 bits
+pub fn free_bytes(stat: &nix::sys::statvfs::Statvfs) -> u64 {
+    u64::from(stat.blocks_free()).saturating_mul(stat.fragment_size().into())
+}
+
 /// Opens or makes a file that only its owner reads and writes.
 fn private(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
@@ -214,7 +227,7 @@ fn read_up_to(path: &Path, buffer: &mut [u8]) -> io::Result<usize> {
 pub fn io_fault(doing: &str, path: &Path, error: &io::Error) -> Fault {
     let kind = match error.kind() {
         ErrorKind::NotFound => FaultKind::NotFound,
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => FaultKind::Full,
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => FaultKind::Full,
         ErrorKind::ReadOnlyFilesystem => FaultKind::ReadOnly,
         ErrorKind::PermissionDenied => FaultKind::Refused,
         _ => FaultKind::Io,

@@ -4,6 +4,7 @@
 //! board; [`SimulatedWatchdog`] belongs to a simulated board; [`NoWatchdog`] says that there is none.
 
 mod both;
+mod driver;
 mod linux;
 mod none;
 mod reset_cause;
@@ -11,6 +12,7 @@ mod simulated;
 mod toggle;
 
 pub use both::Both;
+pub use driver::Driver;
 pub use linux::{BootStatus, LinuxWatchdog};
 use mainstay_core::seam::{Result, Watchdog};
 pub use none::NoWatchdog;

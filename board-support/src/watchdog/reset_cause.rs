@@ -1,13 +1,13 @@
 //! Did the watchdog reset the machine? Asked of sysfs (Documentation/ABI/testing/sysfs-class-watchdog, `bootstatus`,
 //! CONFIG_WATCHDOG_SYSFS) and not of the device: opening that starts the watchdog, and most boots have no trial to guard.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::BootStatus;
 use crate::board::{Board, WatchdogSpec};
 
 /// Where Linux shows its watchdogs.
-const CLASS: &str = "/sys/class/watchdog";
+pub(super) const CLASS: &str = "/sys/class/watchdog";
 
 impl Board {
     /// What the watchdog's driver says of the last reset. `None`: the board has no such device, its driver is not loaded
@@ -20,12 +20,15 @@ impl Board {
     }
 }
 
-/// `/dev/watchdog` is the older name of the first one.
-fn boot_status(device: &Path, class: &Path) -> Option<BootStatus> {
+/// Where Linux shows this one. `/dev/watchdog` is the older name of the first one.
+pub(super) fn folder(device: &Path, class: &Path) -> Option<PathBuf> {
     let device = std::fs::canonicalize(device).unwrap_or_else(|_| device.to_path_buf());
     let name = device.file_name()?.to_str().filter(|name| name.starts_with("watchdog"))?;
-    let name = if name == "watchdog" { "watchdog0" } else { name };
-    let text = std::fs::read_to_string(class.join(name).join("bootstatus")).ok()?;
+    Some(class.join(if name == "watchdog" { "watchdog0" } else { name }))
+}
+
+fn boot_status(device: &Path, class: &Path) -> Option<BootStatus> {
+    let text = std::fs::read_to_string(folder(device, class)?.join("bootstatus")).ok()?;
     text.trim().parse().ok().map(BootStatus)
 }
 

@@ -1,15 +1,17 @@
 //! A place on a medium: part of a file or of a block device, of one size for ever.
 //!
-//! Reading and writing keep to a few rules. A write is one pwrite of the whole stretch and one fdatasync, never a
-//! truncation and never a new file: GRUB knows its block by the sectors it stands on. What is read back comes from the
-//! medium: O_DIRECT where the file system and the alignment allow it, else after the pages were dropped.
+//! Reading and writing keep to a few rules. A write is one pwrite of the whole stretch (more only where the system takes
+//! less of it) and one fdatasync, never a truncation and never a new file: GRUB knows its block by the sectors it stands
+//! on. What is read back comes from the medium: O_DIRECT where the file system and the alignment allow it, else after
+//! the pages were dropped.
 
 use crate::Result;
 use mainstay_core::fault;
 use mainstay_core::fault::Fault;
 use nix::fcntl::{OFlag, PosixFadviseAdvice, posix_fadvise};
+use std::fmt::Display;
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Seek, SeekFrom};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -60,6 +62,17 @@ impl Place {
         self.fill(&file, at)
     }
 
+    /// Of which size is the copy of a U-Boot environment that begins here, and has it a flags byte? For `doctor`, where
+    /// the CRC is wrong for the size that the place has.
+    pub fn find_size(&self) -> Option<(usize, bool)> {
+        let mut file = File::open(&self.path).ok()?;
+        let at = self.position(&mut file).ok()?;
+        let mut bytes = Vec::new();
+        file.seek(SeekFrom::Start(at)).ok()?;
+        file.take(crate::uboot::ENV_BYTES_MAX as u64).read_to_end(&mut bytes).ok()?;
+        crate::uboot::find_size(&bytes)
+    }
+
     /// All of it, from the medium as far as the system lets one.
     pub fn read_back(&self) -> Result<Vec<u8>> {
         if let Some(bytes) = self.read_direct() {
@@ -92,15 +105,10 @@ impl Place {
         let _writable = Writable::make(self.force_ro.as_deref())?;
         let mut file = self.open(OpenOptions::new().read(true).write(true), "write")?;
         let start = self.position(&mut file)?;
-        let wrote = file.write_at(bytes, start + at as u64).map_err(|e| self.fault("write", &e))?;
-        if wrote != bytes.len() {
-            return Err(fault!(
-                Io,
-                "{}: expected to write {} bytes, wrote {wrote}",
-                self.path.display(),
-                bytes.len()
-            ));
-        }
+        // Whole in one call, but where a signal or a full file system cuts it short: then the rest follows, or the reason
+        // comes out. Half of a change must not be left standing for want of a second call.
+        file.write_all_at(bytes, start + at as u64)
+            .map_err(|e| self.fault(format_args!("write {} bytes", bytes.len()), &e))?;
         file.sync_data().map_err(|e| self.fault("fdatasync", &e))
     }
 
@@ -149,7 +157,7 @@ impl Place {
         Some(aligned.to_vec())
     }
 
-    fn fault(&self, doing: &str, error: &io::Error) -> Fault {
+    fn fault(&self, doing: impl Display, error: &io::Error) -> Fault {
         let (path, device) = (
             self.path.display(),
             std::fs::metadata(&self.path).is_ok_and(|m| m.file_type().is_block_device()),
@@ -157,6 +165,9 @@ impl Place {
         match error.kind() {
             ErrorKind::NotFound => fault!(NotFound, "{path}: {doing}: {error}"),
             ErrorKind::ReadOnlyFilesystem => fault!(ReadOnly, "{path}: {doing}: {error}"),
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                fault!(Full, "{path}: {doing}: {error}")
+            }
             ErrorKind::PermissionDenied if device => {
                 fault!(ReadOnly, "{path}: {doing}: {error} (write-protected?)")
             }

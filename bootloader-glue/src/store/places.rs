@@ -43,6 +43,11 @@ impl Places {
         &self.lock
     }
 
+    /// The places, in the order of the copies: for `doctor`.
+    pub fn all(&self) -> &[Place] {
+        &self.places
+    }
+
     fn place(&self, copy: usize) -> Result<&Place> {
         self.places.get(copy).ok_or_else(|| fault!(NotFound, "environment: no copy {copy}"))
     }

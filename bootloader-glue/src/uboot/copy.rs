@@ -40,6 +40,28 @@ pub fn decode(bytes: &[u8], redundant: bool) -> Result<Copy> {
     Ok(Copy { flags, vars: read_data(data)? })
 }
 
+/// Of which size is the copy that `bytes` begin with, and has it a flags byte? For who finds no right CRC and wants to
+/// know what U-Boot was built with. Every multiple of 512 bytes is tried, with and without the flags byte.
+pub fn find_size(bytes: &[u8]) -> Option<(usize, bool)> {
+    [true, false].into_iter().find_map(|redundant| {
+        let stored = u32::from_ne_bytes(*bytes.first_chunk()?);
+        let mut digest = CRC32.digest();
+        let mut at = header_bytes(redundant);
+        let ends = (SIZE_STEP..=bytes.len().min(uboot::ENV_BYTES_MAX)).step_by(SIZE_STEP);
+        for end in ends {
+            digest.update(bytes.get(at..end)?);
+            at = end;
+            if digest.clone().finalize() == stored {
+                return Some((end, redundant));
+            }
+        }
+        None
+    })
+}
+
+/// CONFIG_ENV_SIZE is a multiple of what the medium writes at once.
+const SIZE_STEP: usize = 512;
+
 /// Makes one copy of exactly `size` bytes. Full: it does not fit. Refused: a name or value that cannot be written.
 pub fn encode(vars: &Vars, flags: Option<u8>, size: usize) -> Result<Vec<u8>> {
     check_size(size)?;
@@ -170,6 +192,18 @@ mod tests {
             assert_eq!(fault.kind, kind, "{name:?}={value:?}");
             assert!(fault.what.contains(says), "{}", fault.what);
         }
+    }
+
+    #[test]
+    fn the_size_and_the_flags_byte_that_u_boot_was_built_with_are_found_again() {
+        for (size, flags) in [(512, None), (4096, Some(7)), (8192, None), (0x2_0000, Some(0))] {
+            let mut bytes = encode(&vars(&[("bootcmd", "run distro_bootcmd")]), flags, size).unwrap();
+            bytes.extend_from_slice(&[0xff; 3000]); // what lies behind it
+            assert_eq!(find_size(&bytes), Some((size, flags.is_some())));
+            bytes[20] ^= 1;
+            assert_eq!(find_size(&bytes), None, "damaged, and not of another size");
+        }
+        assert_eq!(find_size(&[]), None);
     }
 
     #[test]

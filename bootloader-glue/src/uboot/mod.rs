@@ -25,7 +25,7 @@
 mod copy;
 mod pair;
 
-pub use copy::{Copy, decode, encode};
+pub use copy::{Copy, decode, encode, find_size};
 pub(crate) use pair::OBSOLETE;
 pub use pair::{InForce, Scheme, in_force};
 

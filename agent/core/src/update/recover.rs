@@ -8,6 +8,7 @@
 //! Waiting …   target    –                          the group before it has died        settle: failed
 //! … Installed other     –                          cut, and nothing lost               go on
 //! Trial       target    –                          this is the trial                   run it
+//! Trial       target    all tries left             the bootloader has not counted      run it, a bounded number of times
 //! Trial       other     absent from the order      cut between journal and arming      arm
 //! Trial       other     in order, tries left       armed, not tried (or not loadable)  reboot, a bounded number of times
 //! Trial       other     in order, no tries left    tried, and fell back                mark bad, settle: fell back
@@ -69,7 +70,10 @@ pub fn recover(record: &Record, facts: Facts) -> Step {
         Phase::Verifying(_) => Step::act(Action::ReadBack),
         Phase::Installed(_) => Step::act(Action::AskToReboot),
 
-        Phase::Trial(d) if d.target == running => Step::act(Action::RunTrial),
+        Phase::Trial(d) if d.target == running => match boot.map(|boot| *boot.group(running)) {
+            Some(target) if target.good != Some(true) && target.tries_left >= d.tries => uncounted(record, d),
+            _ => Step::act(Action::RunTrial),
+        },
         Phase::Trial(d) => match boot {
             Some(boot) => not_in_the_trial(record, d, &boot),
             None => Step::again(Action::Look),
@@ -114,6 +118,21 @@ pub fn confirms(record: &Record, facts: Facts) -> bool {
             Phase::Trial(_) | Phase::Committing(_) | Phase::RollingBack(..) => false,
         }
 }
+
+/// The trial is on, in the target, and the bootloader has not taken a try from it: it does not count, it counts elsewhere,
+/// or somebody sets the count back. Where it does not count, a target that hangs before its verdict is booted for ever, so
+/// the agent counts: each of its starts in such a trial, at one more write each.
+fn uncounted(record: &Record, d: Deployment) -> Step {
+    if record.trial_reboots < UNCOUNTED_STARTS_MAX {
+        return Step::once_more(record, Action::RunTrial);
+    }
+    let why = "begun again and again without a verdict, and the bootloader does not count its tries";
+    Step::rolling_back(record, d, outcome(OutcomeKind::RolledBack, why))
+}
+
+/// More than the boots that any bundle may ask for (9) and as many starts of the agent beside them: who has no verdict
+/// by then will have none.
+const UNCOUNTED_STARTS_MAX: u8 = 2 * TRIES_MAX;
 
 /// The trial is on, and the other group runs.
 fn not_in_the_trial(record: &Record, d: Deployment, boot: &BootState) -> Step {

@@ -202,6 +202,8 @@ pub struct FakeSlots {
     pub writes: Vec<u64>,
     /// Segments of the target that cannot be read until they are written.
     pub unreadable: BTreeSet<u64>,
+    /// The running group cannot be read at all.
+    pub running_fails: bool,
     pub synced: usize,
 }
 
@@ -211,7 +213,7 @@ pub const RUNNING: Group = Group::A;
 impl FakeSlots {
     pub fn new(bytes: usize) -> Self {
         let groups = [vec![0x11; bytes], vec![0x22; bytes]];
-        FakeSlots { groups, writes: Vec::new(), unreadable: BTreeSet::new(), synced: 0 }
+        FakeSlots { groups, writes: Vec::new(), unreadable: BTreeSet::new(), running_fails: false, synced: 0 }
     }
     pub fn target(&self) -> &[u8] {
         &self.groups[1]
@@ -237,7 +239,7 @@ impl SlotWriter for FakeSlots {
         Ok(())
     }
     fn read_back(&mut self, group: Group, _: &str, at: u64, out: &mut [u8]) -> Result<()> {
-        if group != RUNNING && self.unreadable.contains(&at) {
+        if (group != RUNNING && self.unreadable.contains(&at)) || (group == RUNNING && self.running_fails) {
             return Err(fault!(Io, "unreadable"));
         }
         let found = self.groups[group as usize].get(at as usize..at as usize + out.len());

@@ -91,6 +91,19 @@ fn a_running_group_that_is_shorter_has_nothing_to_give_and_that_is_all() {
     assert_eq!(slots.target(), packed.content);
 }
 
+/// EIO while copying from the running group: what it cannot give is fetched.
+#[test]
+fn a_running_group_that_cannot_be_read_has_nothing_to_give_and_that_is_all() {
+    let packed = mixed();
+    let (mut source, mut slots) = (FakeSource::new(&packed, 2), slots(&packed));
+    (0..MIXED.len()).for_each(|segment| put(&mut slots, 0, &packed, segment));
+    slots.running_fails = true;
+    let seen = install(&packed.artifact, BOTH, &mut source, &mut slots).unwrap();
+    assert_eq!(slots.target(), packed.content);
+    assert_eq!(seen.progress[3], 0, "copied");
+    assert_eq!(source.fetched, packed.order);
+}
+
 /// A power cut in the midst of a write can leave a sector that the medium cannot read until it is written again. The
 /// installer gave up on it, and so would have every later attempt.
 #[test]

@@ -113,6 +113,33 @@ fn reboots_into_a_trial_that_never_comes_up_are_bounded() {
     assert_eq!(reboots, 3);
 }
 
+/// A bootloader that does not count its tries (bootcount without CONFIG_BOOTCOUNT_LIMIT, a script that cannot save, a
+/// service that sets the count back at each boot) boots a target that hangs in its trial for ever: the bite of the
+/// watchdog led to the same boot again, and nothing anywhere counted.
+#[test]
+fn a_trial_that_no_bootloader_counts_is_begun_a_bounded_number_of_times() {
+    let mut record = record(phase(PhaseName::Trial));
+    let mut begun = 0;
+    let given_up = loop {
+        let step = recover(&record, facts(B, tries(2, 3, Some(false))));
+        if step.action != RunTrial {
+            break step;
+        }
+        record = step.record.unwrap();
+        begun += 1;
+        assert!(begun < 100);
+    };
+    assert_eq!(begun, 17);
+    assert_eq!(show(&given_up), (Some((PhaseName::RollingBack, Some(OutcomeKind::RolledBack))), MarkBad));
+    // From there the reboots are counted anew, and bounded as ever.
+    assert_eq!(given_up.record.unwrap().trial_reboots, 0);
+    // Where a try has been taken, the bootloader's count is enough, and no write is spent on ours.
+    for left in 0..3 {
+        let counted = recover(&record, facts(B, tries(2, left, Some(false))));
+        assert_eq!(counted, Step { record: None, action: RunTrial, pause: false });
+    }
+}
+
 /// Cuts between the journal and the arming cost no reboot into the trial: nothing was armed yet.
 #[test]
 fn cuts_before_the_arming_do_not_use_up_the_reboots() {

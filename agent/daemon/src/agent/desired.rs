@@ -32,6 +32,9 @@ pub struct Desires {
     news: bool,
     /// By [`Origin`]: signed too far ahead of the clock, and when. Looked at again when the clock has been corrected.
     early: [Option<(u64, Vec<u8>)>; 2],
+    /// What could not be put on record, by topic: the broker gives it no second time, so it is looked at again when the
+    /// medium may take it, not before the moment beside it.
+    unkept: Vec<(String, Vec<u8>, Instant)>,
     /// The manifest that has been asked for.
     asked: Option<Digest>,
     /// The manifest that came, not yet judged.
@@ -58,6 +61,11 @@ struct Spurned {
 }
 
 impl Desires {
+    /// Something could not be put on record.
+    pub(super) fn waits_for_the_medium(&self) -> bool {
+        !self.unkept.is_empty()
+    }
+
     /// What counts now, or what is waited for. `seq`: the numbers that are on record.
     ///
     /// The gateway's own word outranks the group's. Where there once was one of its own, the group's does not count
@@ -174,9 +182,28 @@ impl Agent {
             log::debug!("message under {topic}, which nobody asked for: dropped");
             Ok(())
         };
+        self.desires.unkept.retain(|(waiting, ..)| waiting != topic);
         if let Err(fault) = result {
-            log::warn!("{topic}: {fault}");
-            self.shared.change(|status| status.fault = Some(format!("{topic}: {fault}")));
+            let unkept = matches!(fault.kind, FaultKind::Full | FaultKind::ReadOnly | FaultKind::Io);
+            if unkept {
+                let again = Instant::now() + self.config.update.retry;
+                self.desires.unkept.push((topic.into(), payload.to_vec(), again)); // one for each of three topics
+            }
+            let fault = format!("{topic}: {fault}");
+            let known =
+                self.shared.change(|status| status.fault.replace(fault.clone()) == Some(fault.clone()));
+            if !(unkept && known) {
+                log::warn!("{fault}");
+            }
+        }
+    }
+
+    /// What came while the medium took no record.
+    fn look_again_at_what_was_not_kept(&mut self) {
+        let now = Instant::now();
+        while let Some(due) = self.desires.unkept.iter().position(|(_, _, again)| *again <= now) {
+            let (topic, payload, _) = self.desires.unkept.remove(due);
+            self.on_message(&topic, &payload);
         }
     }
 
@@ -317,6 +344,7 @@ impl Agent {
         if self.config.broker.is_none() || self.leaving {
             return; // by hand alone, or not any more
         }
+        self.look_again_at_what_was_not_kept();
         self.look_again_at_what_came_early();
         let record = self.driver.record();
         self.desires.expire(self.now().max(record.time_floor));

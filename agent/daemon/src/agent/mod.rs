@@ -237,6 +237,7 @@ impl Agent {
             let pause = match rest {
                 // News came while it turned, or something was begun after it.
                 _ if begun || self.shared.has_news(Urgency::BeforeReboot) => Duration::ZERO,
+                Rest::Idle if self.something_is_not_kept() => self.config.update.retry,
                 Rest::Idle => IDLE,
                 Rest::Paused => self.config.update.retry,
                 Rest::Rebooting => self.time_to_go_down().unwrap_or(REBOOT_AGAIN),
@@ -257,6 +258,11 @@ impl Agent {
             self.reconsider();
             self.shared.tell();
         }
+    }
+
+    /// The medium takes no record: what was heard or reported is to be put on record when it does.
+    fn something_is_not_kept(&self) -> bool {
+        self.desires.waits_for_the_medium() || matches!(self.reporting, Reporting::Unnoted(..))
     }
 
     /// How much longer the machine is given to go down, where it has been asked to.

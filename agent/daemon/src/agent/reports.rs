@@ -19,15 +19,24 @@ pub(super) enum Reporting {
     Sent(u64, Box<Report>),
     /// The broker has refused it: its access control may be mended without a reconnect, so it is tried again then.
     Refused(Instant),
+    /// The broker has taken it, and that could not be put on record: tried again then, and not sent again before.
+    Unnoted(Box<Report>, Instant),
 }
 
 impl Agent {
     /// Sends the oldest outcome that the operator does not have yet.
     pub(super) fn report(&mut self) {
-        let Some(link) = self.link.as_ref().filter(|_| self.connected) else { return };
-        match self.reporting {
+        let Some(link) = self.link.clone().filter(|_| self.connected) else { return };
+        match &self.reporting {
             Reporting::Sent(..) => return,
-            Reporting::Refused(again) if Instant::now() < again => return,
+            Reporting::Refused(again) | Reporting::Unnoted(_, again) if Instant::now() < *again => return,
+            Reporting::Unnoted(report, _) => {
+                let report = report.clone();
+                self.note_as_reported(report);
+                if matches!(self.reporting, Reporting::Unnoted(..)) {
+                    return;
+                }
+            }
             _ => {}
         }
         let Some(report) = self.driver.record().unreported.first().cloned() else { return };
@@ -63,10 +72,26 @@ impl Agent {
             Reporting::Sent(ours, report) if ours == ticket => report,
             other => return self.reporting = other,
         };
-        if let Err(fault) = self.driver.acknowledge(&report, &mut self.world.parts()) {
-            log::warn!("outcome was reported, but that could not be noted: {fault}");
-        }
+        self.note_as_reported(report);
         self.report();
+    }
+
+    /// On a medium that takes no record the outcome would be sent, taken and sent again, as fast as the broker answers.
+    fn note_as_reported(&mut self, report: Box<Report>) {
+        let noted = self.driver.acknowledge(&report, &mut self.world.parts());
+        let known = matches!(self.reporting, Reporting::Unnoted(..));
+        self.reporting = match noted {
+            Ok(()) => Reporting::Not,
+            Err(fault) => {
+                if !known {
+                    let fault = format!("the outcome was reported, but that could not be noted: {fault}");
+                    log::warn!("{fault}");
+                    self.shared.change(|status| status.fault = Some(fault));
+                }
+                Reporting::Unnoted(report, Instant::now() + self.config.update.retry)
+            }
+        };
+        self.show();
     }
 
     /// The broker refuses something, for good.

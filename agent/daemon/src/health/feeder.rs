@@ -109,7 +109,12 @@ impl Feeder {
             Ok(took) => {
                 self.spawn(watchdog, Duration::from_secs(took.max(1).into()))?;
                 state.armed_s = Some(took);
-                log::info!("watchdog: armed, {took} s");
+                match took == seconds {
+                    true => log::info!("watchdog: armed, {took} s"),
+                    false => log::warn!(
+                        "watchdog: armed, {took} s: its driver does not take the {seconds} s asked for"
+                    ),
+                }
                 Ok(Some(took))
             }
             Err(fault) => {
@@ -308,6 +313,34 @@ pub(super) mod tests {
         let fed = heard.iter().filter(|what| **what == "feed").count();
         assert_eq!(fed + 1, heard.len(), "{heard:?}");
         assert!((8..=12).contains(&fed), "{fed} feedings in 3 s");
+    }
+
+    /// A fake driver whose maximum is one second, whatever is asked for.
+    struct Short(Sender<(Instant, &'static str)>);
+
+    impl Watchdog for Short {
+        fn arm(&mut self, seconds: u32) -> Result<u32, Fault> {
+            assert_eq!(seconds, 60, "what the board file says");
+            Ok(1)
+        }
+        fn feed(&mut self) -> Result<(), Fault> {
+            let _ = self.0.send((Instant::now(), "feed"));
+            Ok(())
+        }
+        fn time_left(&mut self) -> Result<Option<u32>, Fault> {
+            Ok(None)
+        }
+    }
+
+    #[test]
+    fn a_watchdog_with_a_maximum_below_what_the_board_asks_is_fed_by_what_it_takes() {
+        let (said, heard) = channel();
+        let mut short = Some(Short(said));
+        let make = move || Ok(Box::new(short.take().expect("made once")) as Box<dyn Watchdog + Send>);
+        let feeder = Feeder::new(Some(60), Box::new(make));
+        assert_eq!(feeder.arm(), Ok(Some(1)));
+        let fed = feedings(&heard, 2 * SECOND).len();
+        assert!((5..=8).contains(&fed), "{fed} feedings in 2 s of a watchdog that bites after 1 s");
     }
 
     #[test]

@@ -92,6 +92,13 @@ impl MosquittoFixture {
         }
     }
 
+    /// It is stopped, and takes and says nothing, until it goes on.
+    pub fn holds_its_breath(&self, stopped: bool) {
+        let signal = if stopped { "-STOP" } else { "-CONT" };
+        let child = self.child.as_ref().expect("it runs").id().to_string();
+        assert!(Command::new("kill").args([signal, &child]).status().expect("kill").success());
+    }
+
     /// SIGKILL: nothing is saved.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
