@@ -183,6 +183,8 @@ impl Gateway {
             Some(Availability::Online) => "online",
             Some(Availability::Offline) => "OFFLINE",
             Some(Availability::Rebooting) => "rebooting",
+            Some(Availability::Resetting) => "resetting",
+            Some(Availability::Decommissioned) => "DECOMMISSIONED",
             None => "?",
         }
     }

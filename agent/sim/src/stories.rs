@@ -128,6 +128,17 @@ pub fn all(tries: u8) -> Vec<Case> {
             3,
         ),
     ];
+    let two = || vec![image(2, Healthy), image(3, Healthy)];
+    cases.extend([
+        tell(
+            "a factory reset between two updates",
+            two(),
+            Twist::FactoryReset,
+            &[(2, Committed), (3, Committed)],
+            3,
+        ),
+        tell("a decommission after an update", two(), Twist::Decommission, &[(2, Committed)], 2),
+    ]);
     let mut older = tell("a good update over an older release", good(), Twist::None, &[(2, Committed)], 2);
     older.story.factory = Image::new(1, 1, Healthy);
     older.story.older = Some(Image::new(0, 1, Healthy));
