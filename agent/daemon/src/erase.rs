@@ -49,7 +49,11 @@ impl Belongings {
                 let folder = folder_of(&place);
                 access(folder, AccessFlags::W_OK).map(|()| folder.to_path_buf()).map_err(io::Error::from)
             });
-            folder.map_err(|e| io_fault("destroy", path, &e))?;
+            let hint = "without the agent (stop it) this command does it itself";
+            folder.map_err(|e| match e.kind() {
+                ErrorKind::ReadOnlyFilesystem => io_fault("destroy", path, &e).within(format_args!("{hint}")),
+                _ => io_fault("destroy", path, &e),
+            })?;
         }
         Ok(())
     }
@@ -173,7 +177,8 @@ const PASSES_MAX: usize = 5;
 
 /// What `factory-reset` and `decommission` say before they begin.
 pub fn plan(config: &Config, decommission: bool) -> String {
-    let mut out = format!("{}, for good:\n", if decommission { "DECOMMISSIONS" } else { "resets" });
+    let what = if decommission { "decommissioning" } else { "factory reset" };
+    let mut out = format!("{what} of {}, for good:\n", config.device);
     let belongings = Belongings::of(config);
     for path in &belongings.data {
         out += &format!("  erases    {}\n", path.display());
@@ -188,7 +193,7 @@ pub fn plan(config: &Config, decommission: bool) -> String {
         out += "  forgets   what was cancelled by hand, and which bundles failed here\n\
                 stays: both groups and what runs, floor, trust root, sequence numbers, client key, audit log\n";
     }
-    format!("{} {out}", config.device)
+    out
 }
 
 impl Config {
