@@ -5,7 +5,10 @@
 //!                └─ changes → read again, compare → write → read back, compare → unlock
 //! ```
 //! Decide first, touch later: everything that can be refused is refused before the write. The second read finds a
-//! writer that does not take the lock. The read back comes from the medium.
+//! writer that does not take the lock. All reads come from the medium: after an fdatasync that failed, the page cache
+//! says what was to be written, and the medium never got it. And after a write that failed, "nothing changes" is no
+//! reason not to write: what can be read may still be lost with the power. For the same reason what an agent that was
+//! killed in a write has left in the cache is settled before the first look.
 
 use crate::convention::{Convention, Op};
 use crate::{Env, EnvStore, Format, Result, Vars};
@@ -18,12 +21,16 @@ pub struct EnvBootControl<S> {
     store: S,
     format: Format,
     convention: Box<dyn Convention + Send>,
+    /// A write failed, and none has succeeded since.
+    unsure: bool,
+    /// What was left in a cache by somebody else is on the medium.
+    settled: bool,
 }
 
 impl<S: EnvStore> EnvBootControl<S> {
     /// Nothing is read yet.
     pub fn new(store: S, format: Format, convention: Box<dyn Convention + Send>) -> Self {
-        EnvBootControl { store, format, convention }
+        EnvBootControl { store, format, convention, unsure: false, settled: false }
     }
 
     /// How the environment is stored.
@@ -82,7 +89,7 @@ impl<S: EnvStore> EnvBootControl<S> {
 
     /// Makes the environment say `vars`, if it does not; says whether it wrote.
     fn replace(&mut self, mut copies: Vec<Vec<u8>>, env: &Env, vars: &Vars) -> Result<bool> {
-        if vars == env.vars() {
+        if vars == env.vars() && !self.unsure {
             return Ok(false);
         }
         let writes = env.writes(vars, self.convention.names())?;
@@ -92,6 +99,7 @@ impl<S: EnvStore> EnvBootControl<S> {
                 "environment: expected it as it was a moment ago, found it changed: somebody writes it without the lock"
             ));
         }
+        self.unsure = true;
         for write in &writes {
             self.store.write(write.copy, write.at, &write.bytes)?;
             write.apply(&mut copies);
@@ -107,11 +115,15 @@ impl<S: EnvStore> EnvBootControl<S> {
                 ));
             }
         }
+        self.unsure = false;
         Ok(true)
     }
 
     fn read(&mut self) -> Result<Vec<Vec<u8>>> {
-        (0..self.format.copies()).map(|n| self.store.read(n)).collect()
+        if !std::mem::replace(&mut self.settled, true) {
+            self.store.settle();
+        }
+        (0..self.format.copies()).map(|n| self.store.read_back(n)).collect()
     }
 
     fn locked<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
@@ -201,14 +213,12 @@ mod tests {
 
     impl EnvStore for Meddled {
         fn read(&mut self, copy: usize) -> Result<Vec<u8>> {
-            self.reads += 1;
-            let mut bytes = self.memory.read(copy)?;
-            bytes[200] ^= u8::from(!self.lies && self.reads > 2);
-            Ok(bytes)
+            self.memory.read(copy)
         }
         fn read_back(&mut self, copy: usize) -> Result<Vec<u8>> {
+            self.reads += 1;
             let mut bytes = self.memory.read(copy)?;
-            bytes[200] ^= u8::from(self.lies);
+            bytes[200] ^= u8::from(if self.lies { self.memory.writes > 0 } else { self.reads > 2 });
             Ok(bytes)
         }
         fn write(&mut self, copy: usize, at: usize, bytes: &[u8]) -> Result<()> {
@@ -233,6 +243,92 @@ mod tests {
             assert_eq!(control.arm_trial(Group::B, 3).unwrap_err().kind, kind);
             assert_eq!(control.store().memory.writes, writes);
         }
+    }
+
+    /// The first write reaches the page cache and its sync fails: readers of the cache see it, the medium has not got it.
+    #[derive(Default)]
+    struct FailsOnce {
+        medium: Memory,
+        cached: Option<Memory>,
+        failed: bool,
+    }
+
+    impl EnvStore for FailsOnce {
+        fn read(&mut self, copy: usize) -> Result<Vec<u8>> {
+            self.cached.as_mut().unwrap_or(&mut self.medium).read(copy)
+        }
+        fn read_back(&mut self, copy: usize) -> Result<Vec<u8>> {
+            self.medium.read(copy)
+        }
+        fn write(&mut self, copy: usize, at: usize, bytes: &[u8]) -> Result<()> {
+            if !std::mem::replace(&mut self.failed, true) {
+                let mut cached = self.medium.clone();
+                cached.write(copy, at, bytes)?;
+                self.cached = Some(cached);
+                return Err(fault!(Io, "fdatasync: input/output error"));
+            }
+            self.medium.write(copy, at, bytes)
+        }
+    }
+
+    /// An fdatasync failed on the withdrawal of a group. The cache said "withdrawn", the second attempt found nothing to
+    /// change, and the group was written while the medium still called it good: a power cut booted it half written.
+    #[test]
+    fn what_a_failed_sync_left_in_the_page_cache_is_not_taken_for_what_the_medium_holds() {
+        let medium = control(PAIR).store().clone();
+        let store = FailsOnce { medium, ..FailsOnce::default() };
+        let mut control = EnvBootControl::new(store, PAIR, Box::new(Mainstay));
+        assert_eq!(control.withdraw(Group::A).unwrap_err().kind, FaultKind::Io);
+        assert!(control.state().unwrap().group(Group::A).bootable(), "the medium says so");
+        control.withdraw(Group::A).unwrap();
+        let env = PAIR.parse(&control.store().medium.copies).unwrap();
+        assert!(!Mainstay.state(env.vars()).unwrap().group(Group::A).bootable());
+    }
+
+    /// Says that the first write failed; it can be read all the same, and is not durable yet.
+    #[test]
+    fn a_write_that_failed_is_made_again_even_where_it_can_be_read() {
+        struct Loud(Memory);
+        impl EnvStore for Loud {
+            fn read(&mut self, copy: usize) -> Result<Vec<u8>> {
+                self.0.read(copy)
+            }
+            fn write(&mut self, copy: usize, at: usize, bytes: &[u8]) -> Result<()> {
+                self.0.write(copy, at, bytes)?;
+                if self.0.writes == 1 { Err(fault!(Io, "fdatasync: interrupted")) } else { Ok(()) }
+            }
+        }
+        let store = Loud(control(PAIR).store().clone());
+        let mut control = EnvBootControl::new(store, PAIR, Box::new(Mainstay));
+        assert!(control.withdraw(Group::A).is_err());
+        control.withdraw(Group::A).unwrap();
+        assert_eq!(control.store().0.writes, 2, "made again");
+        control.withdraw(Group::A).unwrap();
+        assert_eq!(control.store().0.writes, 2, "and then believed");
+    }
+
+    /// An agent was killed between the write that marks good and its sync. The next one read "good" from the cache, raised
+    /// the floor, and a power cut took "good" back.
+    #[test]
+    fn what_an_agent_that_was_killed_has_left_in_the_cache_is_settled_before_the_first_look() {
+        struct Left(Memory, Vec<&'static str>);
+        impl EnvStore for Left {
+            fn read(&mut self, copy: usize) -> Result<Vec<u8>> {
+                self.1.push("read");
+                self.0.read(copy)
+            }
+            fn settle(&mut self) {
+                self.1.push("settle");
+            }
+            fn write(&mut self, copy: usize, at: usize, bytes: &[u8]) -> Result<()> {
+                self.0.write(copy, at, bytes)
+            }
+        }
+        let store = Left(control(PAIR).store().clone(), Vec::new());
+        let mut control = EnvBootControl::new(store, PAIR, Box::new(Mainstay));
+        control.state().unwrap();
+        control.state().unwrap();
+        assert_eq!(control.store().1, ["settle", "read", "read", "read", "read"]);
     }
 
     #[test]

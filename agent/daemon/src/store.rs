@@ -10,11 +10,16 @@
 //!   audit.log            what happened, hash-chained
 //! ```
 //! A file gets its full size at its first write, so later writes change no metadata but times.
+//!
+//! What is read comes from the medium, and what was written is read back: after an fdatasync that failed, the page cache
+//! says what was to be written, and the medium never got it. A copy whose write failed does not count, and is the one
+//! that is written next: else the next write would go over the only copy that is whole.
 
-use mainstay_core::copies::{COPY_BYTES_MAX, Copy, choose, copy_bytes, write};
+use mainstay_core::copies::{COPY_BYTES_MAX, Copy, Pair, choose, copy_bytes, write};
 use mainstay_core::fault;
 use mainstay_core::fault::{Fault, FaultKind};
 use mainstay_core::seam::{Result, StateFile, StateStore};
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
@@ -24,6 +29,8 @@ use std::path::{Path, PathBuf};
 pub struct FolderStore {
     folder: PathBuf,
     buffers: Box<[[u8; COPY_BYTES_MAX]; 2]>,
+    /// Of each file, the copy whose last write failed.
+    unsure: [Option<usize>; 3],
     _lock: Option<nix::fcntl::Flock<File>>,
 }
 
@@ -45,7 +52,18 @@ impl FolderStore {
                 e => io_fault("lock", &path, &e.into()),
             },
         )?;
-        Ok(Self::over(folder, Some(lock)))
+        let store = Self::over(folder, Some(lock));
+        store.settle();
+        Ok(store)
+    }
+
+    /// What an agent that was killed in a write has left in the cache reaches the medium before anybody goes by it.
+    fn settle(&self) {
+        for file in [StateFile::Journal, StateFile::Manifest, StateFile::Trust] {
+            for copy in [0, 1] {
+                let _ = File::open(self.path(file, copy)).and_then(|file| file.sync_data()); // most are not there yet
+            }
+        }
     }
 
     /// Opens the folder for looking only: takes no lock, and refuses to write.
@@ -55,16 +73,20 @@ impl FolderStore {
 
     fn over(folder: &Path, lock: Option<nix::fcntl::Flock<File>>) -> Self {
         let buffers = Box::new([[0; COPY_BYTES_MAX]; 2]);
-        FolderStore { folder: folder.into(), buffers, _lock: lock }
+        FolderStore { folder: folder.into(), buffers, unsure: [None; 3], _lock: lock }
     }
 
     fn path(&self, file: StateFile, copy: usize) -> PathBuf {
-        let name = match file {
-            StateFile::Journal => "journal",
-            StateFile::Manifest => "manifest",
-            StateFile::Trust => "trust",
+        self.folder.join(name(file, copy))
+    }
+
+    /// Which of the copies in the buffers counts.
+    fn choose(&self, file: StateFile, lengths: [usize; 2]) -> Pair<'_> {
+        let read = |copy: usize| match self.unsure[file as usize] {
+            Some(unsure) if unsure == copy => Copy::Torn,
+            _ => Copy::read(file, &self.buffers[copy][..lengths[copy]]),
         };
-        self.folder.join(format!("{name}.{copy}"))
+        choose(read(0), read(1))
     }
 
     /// Reads both copies; a file that is missing reads as empty.
@@ -85,9 +107,8 @@ impl FolderStore {
 
 impl StateStore for FolderStore {
     fn load(&mut self, file: StateFile, out: &mut [u8]) -> Result<Option<usize>> {
-        let [zero, one] = self.read(file)?;
-        let pair =
-            choose(Copy::read(file, &self.buffers[0][..zero]), Copy::read(file, &self.buffers[1][..one]));
+        let lengths = self.read(file)?;
+        let pair = self.choose(file, lengths);
         let payload = pair.in_force.map_err(|()| {
             fault!(
                 Corrupt,
@@ -107,23 +128,40 @@ impl StateStore for FolderStore {
         if self._lock.is_none() {
             return Err(fault!(Refused, "state folder {}: opened for looking only", self.folder.display()));
         }
-        let [zero, one] = self.read(file)?;
-        let pair =
-            choose(Copy::read(file, &self.buffers[0][..zero]), Copy::read(file, &self.buffers[1][..one]));
+        let lengths = self.read(file)?;
+        let pair = self.choose(file, lengths);
         let (copy, seq) = (pair.next_copy, pair.next_seq);
-        let buffer = &mut self.buffers[0][..copy_bytes(file)];
-        write(file, seq, bytes, buffer)?;
-        let path = self.path(file, copy);
-        let written = (|| {
+        let [written, found] = &mut *self.buffers;
+        let (written, found) = (&mut written[..copy_bytes(file)], &mut found[..copy_bytes(file)]);
+        write(file, seq, bytes, written)?;
+        let path = self.folder.join(name(file, copy));
+        self.unsure[file as usize] = Some(copy);
+        (|| {
             let new = !path.exists();
             let target = private(&path)?;
-            target.write_all_at(&self.buffers[0][..copy_bytes(file)], 0)?;
+            target.write_all_at(written, 0)?;
             target.sync_data()?;
             // A new file is there after a power cut only when its folder says so.
-            if new { File::open(&self.folder)?.sync_all() } else { Ok(()) }
-        })();
-        written.map_err(|e| io_fault("write", &path, &e))
+            if new {
+                File::open(&self.folder)?.sync_all()?;
+            }
+            let length = read_up_to(&path, found)?;
+            let same = found.get(..length) == Some(&*written);
+            if same { Ok(()) } else { Err(io::Error::other("what is read back is not what was written")) }
+        })()
+        .map_err(|e| io_fault("write", &path, &e))?;
+        self.unsure[file as usize] = None;
+        Ok(())
     }
+}
+
+fn name(file: StateFile, copy: usize) -> String {
+    let name = match file {
+        StateFile::Journal => "journal",
+        StateFile::Manifest => "manifest",
+        StateFile::Trust => "trust",
+    };
+    format!("{name}.{copy}")
 }
 
 /// Opens or makes a file that only its owner reads and writes.
@@ -131,8 +169,11 @@ fn private(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
+/// From the medium, as far as the system lets one: pages that are clean are dropped first. That it may be ignored
+/// (tmpfs) is fine: what has no medium behind it cannot differ from it.
 fn read_up_to(path: &Path, buffer: &mut [u8]) -> io::Result<usize> {
     let mut file = File::open(path)?;
+    let _ = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
     let mut filled = 0;
     while filled < buffer.len() {
         match file.read(&mut buffer[filled..]) {
@@ -192,6 +233,40 @@ mod tests {
         let fault = load(&mut store, StateFile::Trust).unwrap_err();
         assert_eq!(fault.kind, FaultKind::Corrupt);
         assert!(fault.what.contains("trust.0"), "{fault}");
+    }
+
+    /// A write of the record failed after it had reached the page cache. The store took the cache for the medium, and its
+    /// next write went over the only copy that was whole: a power cut in it lost the record, or took the floor back.
+    #[test]
+    fn a_copy_whose_write_failed_does_not_count_and_is_the_one_that_is_written_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = FolderStore::open(folder.path()).unwrap();
+        store.persist(StateFile::Journal, b"one").unwrap();
+        store.persist(StateFile::Journal, b"two").unwrap();
+        // As if "three" had been written to copy 0, and its sync had failed.
+        let mut bytes = vec![0; copy_bytes(StateFile::Journal)];
+        write(StateFile::Journal, 3, b"three", &mut bytes).unwrap();
+        std::fs::write(folder.path().join("journal.0"), bytes).unwrap();
+        store.unsure[StateFile::Journal as usize] = Some(0);
+        assert_eq!(load(&mut store, StateFile::Journal).unwrap(), Some(b"two".to_vec()));
+        let whole = std::fs::read(folder.path().join("journal.1")).unwrap();
+        store.persist(StateFile::Journal, b"three, again").unwrap();
+        assert_eq!(std::fs::read(folder.path().join("journal.1")).unwrap(), whole, "left alone");
+        assert_eq!(load(&mut store, StateFile::Journal).unwrap(), Some(b"three, again".to_vec()));
+        assert_eq!(store.unsure, [None; 3]);
+    }
+
+    #[test]
+    fn a_write_that_fails_is_remembered_until_one_succeeds() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = FolderStore::open(folder.path()).unwrap();
+        store.persist(StateFile::Journal, b"one").unwrap();
+        std::fs::create_dir(folder.path().join("journal.1")).unwrap();
+        assert!(store.persist(StateFile::Journal, b"two").is_err());
+        std::fs::remove_dir(folder.path().join("journal.1")).unwrap();
+        store.persist(StateFile::Journal, b"two").unwrap();
+        assert_eq!(store.unsure, [None; 3]);
+        assert_eq!(load(&mut store, StateFile::Journal).unwrap(), Some(b"two".to_vec()));
     }
 
     #[test]

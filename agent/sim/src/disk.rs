@@ -275,7 +275,8 @@ impl Disk {
         }
     }
 
-    fn is_clean(&self, place: Place) -> bool {
+    /// Is nothing of it waiting in the cache?
+    pub fn is_clean(&self, place: Place) -> bool {
         !self.pending.iter().any(|p| p.place == place)
     }
 

@@ -39,6 +39,8 @@ pub struct Watch {
     pub passed_in_this_boot: Option<Group>,
     /// A medium has failed for good: what it held is no way up any more.
     pub rotten: bool,
+    /// A medium has said that it erased something, and has not.
+    pub deceived: bool,
     /// A committed group has been given up for the older one, and that is on record. On a board that counts every boot
     /// (RAUC's conventions) power cuts alone can do that: the price of keeping the older one.
     late_fallback: bool,
@@ -66,6 +68,7 @@ impl Watch {
             approved: [true, second],
             passed_in_this_boot: None,
             rotten: false,
+            deceived: false,
             late_fallback: false,
             record: None,
             comes_up: None,
@@ -91,10 +94,15 @@ impl Watch {
 
     /// What of it decides how a life goes on.
     pub fn fingerprint(&self, into: &mut Hasher) {
-        let Watch { approved, rotten, late_fallback, floor, trial, settled, trust, seq, out, .. } = self;
+        let Watch {
+            approved, rotten, deceived, late_fallback, floor, trial, settled, trust, seq, out, ..
+        } = self;
         into.update(
-            format!("{:?}", (approved, rotten, late_fallback, floor, trial, settled, trust.1, seq, out))
-                .as_bytes(),
+            format!(
+                "{:?}",
+                (approved, rotten, deceived, late_fallback, floor, trial, settled, trust.1, seq, out)
+            )
+            .as_bytes(),
         );
     }
 }
@@ -211,7 +219,7 @@ fn invariant_what_was_given_up_is_gone_and_nothing_leads_back(world: &mut World)
         Service::Decommissioned(_) => data == Own::Gone && keys == Own::Gone,
     };
     world.watch.out |= matches!(service, Service::Decommissioned(_));
-    match holds || world.watch.rotten {
+    match holds || world.watch.rotten || world.watch.deceived {
         true => Ok(()),
         false => Err(Violation::new(
             Figure::WrongGroup,

@@ -71,6 +71,8 @@ pub struct Life {
     pub refused: Vec<String>,
     /// The version that runs at the end.
     pub runs: u32,
+    /// What runs has passed its checks and is good to the bootloader, or an ill that never passes keeps it where it is.
+    pub stands: bool,
     /// The agent that runs does not know the record's format, has said so, and has left it alone.
     pub mute: bool,
     /// What happened, where somebody wanted to know.
@@ -114,7 +116,13 @@ impl Nursery {
         let mut mute = false;
         let what = loop {
             let session = AssertUnwindSafe(|| {
-                let Some((group, _)) = shared.power_on() else { shared.with(|world| world.nothing_loads()) };
+                let group = match shared.with(|world| world.running) {
+                    Some(group) => group, // the agent alone is started anew
+                    None => match shared.power_on() {
+                        Some((group, _)) => group,
+                        None => shared.with(|world| world.nothing_loads()),
+                    },
+                };
                 Machine::new(story, &shared, group, anchor, mutant, &mut self.workspace).run()
             });
             let thrown = match catch_unwind(session) {
@@ -126,7 +134,7 @@ impl Nursery {
             };
             match thrown.downcast::<Down>().map(|d| *d) {
                 Ok(Down::Violation(what)) => break Some(what),
-                Ok(Down::PowerCut) => {}
+                Ok(Down::PowerCut | Down::Killed) => {}
                 Ok(how @ (Down::Reboot | Down::Watchdog)) => {
                     let reset = AssertUnwindSafe(|| {
                         shared.with(|world| {
@@ -157,6 +165,8 @@ impl Nursery {
                         .collect(),
                     refused: world.outside.refused.clone(),
                     runs: world.running.and_then(|g| world.image(g)).map_or(0, |image| image.version),
+                    stands: world.ills.are_for_ever()
+                        || world.running.is_some_and(|group| world.watch.approved[group as usize]),
                     mute,
                     trace,
                 }),
@@ -202,7 +212,7 @@ struct Machine<'a> {
     /// Whom to believe now.
     trust: TrustRoot,
     boot: SimBoot,
-    agent: u8,
+    state: SimState,
     mutant: Option<Mutant>,
     workspace: &'a mut [u8; WORKSPACE_BYTES],
 }
@@ -218,7 +228,8 @@ impl<'a> Machine<'a> {
     ) -> Self {
         let boot = SimBoot::new(shared, shared.with(|world| world.board));
         let agent = shared.with(|world| world.image(group).map_or(1, |image| image.agent));
-        Machine { story, shared, group, anchor, trust: anchor.clone(), boot, agent, mutant, workspace }
+        let state = SimState::new(shared, agent);
+        Machine { story, shared, group, anchor, trust: anchor.clone(), boot, state, mutant, workspace }
     }
 
     /// Until the story is told. A reboot, a cut or the watchdog unwinds. Is this agent mute at the end?
@@ -231,8 +242,9 @@ impl<'a> Machine<'a> {
             self.shared.with(|world| world.clock = 0);
         }
         self.trust = self.load_trust();
-        let Some(mut driver) = self.start() else { return true };
+        let Some(mut driver) = self.start() else { return self.is_mute() };
         self.drop_what_is_not_believed(&mut driver);
+        self.reconsider(&mut driver);
         let mut left_alone = 0;
         for _ in 0..TURNS_MAX {
             match self.with_parts(|parts| driver.turn(parts)) {
@@ -278,10 +290,18 @@ impl<'a> Machine<'a> {
         violated(Figure::Stuck, format_args!("it settles: {TURNS_MAX} starts"));
     }
 
+    /// Whoever cannot start feeds no watchdog: a trial ends with it. A good group is left to the system's own feeder.
+    fn is_mute(&self) -> bool {
+        self.shared.with(|world| match world.watch.approved[self.group as usize] {
+            true => true,
+            false => world.hangs(),
+        })
+    }
+
     /// The image's root, or a later one that was rotated to on this gateway: as the daemon loads it.
     fn load_trust(&self) -> TrustRoot {
         let mut bytes = vec![0; ENVELOPE_BYTES_MAX];
-        match self.state().load(StateFile::Trust, &mut bytes) {
+        match self.state.clone().load(StateFile::Trust, &mut bytes) {
             Ok(Some(length)) => match TrustRoot::anchor(&bytes[..length]) {
                 Ok(stored) if stored.version > self.anchor.version => stored,
                 _ => self.anchor.clone(),
@@ -373,32 +393,45 @@ impl<'a> Machine<'a> {
         if self.hears_of_a_new_root(driver) {
             return;
         }
-        let phase = driver.record().phase.name();
-        let deployment = driver.record().phase.deployment().cloned();
-        let (halted, superseded) = self.shared.with(|world| {
-            let d = deployment.as_ref();
-            (d.is_some_and(|d| world.outside.halts(d)), d.is_some_and(|d| world.outside.supersedes(d)))
-        });
-        let done = if halted {
-            self.with_parts(|parts| driver.stop(OutcomeKind::Halted, "halted by the operator", parts))
-        } else if superseded {
-            self.with_parts(|parts| driver.stop(OutcomeKind::Halted, "superseded", parts))
-        } else if self.story.twist == Twist::PersonRollsBack && phase == PhaseName::Trial {
-            self.with_parts(|parts| driver.roll_back("asked for at the console", parts))
-        } else {
+        if self.reconsider(driver) {
             return;
-        };
-        if let Err(fault) = done {
-            self.note(format_args!("{phase:?}: {fault}"));
         }
+        let phase = driver.record().phase.name();
+        if self.story.twist == Twist::PersonRollsBack && phase == PhaseName::Trial {
+            let done = self.with_parts(|parts| driver.roll_back("asked for at the console", parts));
+            if let Err(fault) = done {
+                self.note(format_args!("{phase:?}: {fault}"));
+            }
+        }
+    }
+
+    /// What the operator desires now, held against what is under way: at a start, and after a pause.
+    fn reconsider(&mut self, driver: &mut Driver) -> bool {
+        let Some(deployment) =
+            driver.record().phase.deployment().filter(|_| !driver.accepts_offers()).cloned()
+        else {
+            return false;
+        };
+        let why = self.shared.with(|world| match &world.outside {
+            outside if outside.halts(&deployment) => Some("halted by the operator"),
+            outside if outside.supersedes(&deployment) => Some("superseded"),
+            _ => None,
+        });
+        let Some(why) = why else { return false };
+        if let Err(fault) = self.with_parts(|parts| driver.stop(OutcomeKind::Halted, why, parts)) {
+            self.note(format_args!("{why}: {fault}"));
+        }
+        true
     }
 
     /// As the daemon takes one: proven, made durable, believed; and what is under way is looked at again.
     fn hears_of_a_new_root(&mut self, driver: &mut Driver) -> bool {
         let phase = driver.record().phase.name();
-        let news = self
-            .shared
-            .with(|world| world.outside.next_root.clone().filter(|_| world.outside.has_news(Some(phase))));
+        let news = self.shared.with(|world| {
+            let heard = [Some(phase), invariant::phase(world)]; // the record may stand though its write has failed
+            let news = heard.into_iter().any(|phase| world.outside.has_news(phase));
+            world.outside.next_root.clone().filter(|_| news)
+        });
         let Some(bytes) = news else { return false };
         let next = match self.trust.rotate(&bytes) {
             Ok(next) => next,
@@ -426,7 +459,7 @@ impl<'a> Machine<'a> {
             return;
         };
         let mut bytes = vec![0; ENVELOPE_BYTES_MAX];
-        let Ok(Some(length)) = self.state().load(StateFile::Manifest, &mut bytes) else { return };
+        let Ok(Some(length)) = self.state.clone().load(StateFile::Manifest, &mut bytes) else { return };
         if mainstay_core::digest::Digest::of(&bytes[..length]) != d.manifest {
             return;
         }
@@ -448,6 +481,16 @@ impl<'a> Machine<'a> {
         }
         let other = self.group.other();
         let why = "rolled back by a technician";
+        let fit = self
+            .boot
+            .state()
+            .is_ok_and(|boot| boot.group(other).good != Some(false) && boot.group(other).bootable());
+        let image = self.shared.with(|world| world.image(other).map(|image| image.security_version));
+        if !fit || image.is_none_or(|version| version < driver.record().floor) {
+            self.note(format_args!("by hand: refused"));
+            self.shared.with(|world| world.outside.twisted = true);
+            return true;
+        }
         let told = self
             .with_parts(|parts| parts.boot.mark_good(other).and_then(|()| driver.left_by_hand(why, parts)));
         match told {
@@ -506,15 +549,11 @@ impl<'a> Machine<'a> {
         self.shared.with(|world| world.say(|| format!("     {line}")));
     }
 
-    fn state(&self) -> SimState {
-        SimState { shared: self.shared.clone(), agent: self.agent }
-    }
-
     /// The seams of this session, wrapped where a mutant bends them, for the time of one call.
     fn with_parts<T>(&mut self, work: impl FnOnce(&mut Parts<'_>) -> T) -> T {
         self.strikes();
         let mut boot: Box<dyn BootControl> = Box::new(self.boot.clone());
-        let mut state: Box<dyn StateStore> = Box::new(self.state());
+        let mut state: Box<dyn StateStore> = Box::new(self.state.clone());
         let mut slots: Box<dyn SlotWriter> = Box::new(SimSlots(self.shared.clone()));
         if let Some(mutant) = self.mutant {
             (boot, state, slots) = mutant.wrap(boot, state, slots);
@@ -545,14 +584,14 @@ impl<'a> Machine<'a> {
                 return;
             }
             match self.story.twist {
-                Twist::RecordIsLostInTrial => {
-                    if self.group == Group::B && invariant::phase(world) == Some(PhaseName::Trial) {
-                        world.outside.twisted = true;
-                        world.outside.accepted.clear(); // who has lost the record cannot report what it said
-                        world.watch.rotten = true;
-                        crate::state::destroy(&mut world.disk, StateFile::Journal);
-                        down(Down::Watchdog);
-                    }
+                Twist::RecordIsLostInTrial
+                    if self.group == Group::B && invariant::phase(world) == Some(PhaseName::Trial) =>
+                {
+                    world.outside.twisted = true;
+                    world.outside.accepted.clear(); // who has lost the record cannot report what it said
+                    world.watch.rotten = true;
+                    crate::state::destroy(&mut world.disk, StateFile::Journal);
+                    down(Down::Watchdog);
                 }
                 Twist::EnvironmentIsLost => {
                     world.outside.twisted = true;

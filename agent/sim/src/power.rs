@@ -59,6 +59,15 @@ pub enum Upset {
     Clock(u64),
     /// So many fetches from here on are answered so.
     Link(Answer, u32),
+    /// The agent's process is killed before it, and started again. The machine and its caches live on.
+    Kill,
+}
+
+impl Upset {
+    /// Does it never pass?
+    pub const fn is_for_ever(self) -> bool {
+        matches!(self, Upset::ReadOnly | Upset::Full(u32::MAX) | Upset::Unreadable(u32::MAX))
+    }
 }
 
 /// How a link answers that is not well.
@@ -84,6 +93,8 @@ pub enum Down {
     Reboot,
     /// Nobody fed the watchdog.
     Watchdog,
+    /// The agent's process was killed; the machine runs on.
+    Killed,
     /// An invariant did not hold. The simulation is over.
     Violation(Violation),
 }

@@ -73,6 +73,7 @@ fn said(at: u32, upset: Upset) -> String {
         Upset::Full(times) => format!("full@{at}:{times}"),
         Upset::Unreadable(times) => format!("unreadable@{at}:{times}"),
         Upset::Clock(to) => format!("clock@{at}:{to}"),
+        Upset::Kill => format!("kill@{at}"),
         Upset::Link(Answer::Drops, times) => format!("link@{at}:drops({times})"),
         Upset::Link(Answer::Corrupts, times) => format!("link@{at}:corrupts({times})"),
         Upset::Link(Answer::Repeats, times) => format!("link@{at}:repeats({times})"),
@@ -99,6 +100,7 @@ fn upset_at(text: &str) -> Result<(u32, Upset), String> {
         ("full", times, None) => Upset::Full(number(times)?),
         ("unreadable", times, None) => Upset::Unreadable(number(times)?),
         ("clock", to, None) => Upset::Clock(number(to)?),
+        ("kill", "", None) => Upset::Kill,
         ("link", "drops", Some(times)) => Upset::Link(Answer::Drops, number(times)?),
         ("link", "corrupts", Some(times)) => Upset::Link(Answer::Corrupts, number(times)?),
         ("link", "repeats", Some(times)) => Upset::Link(Answer::Repeats, number(times)?),
@@ -184,6 +186,7 @@ mod tests {
             Upset::Link(Answer::Drops, 1),
             Upset::Link(Answer::Corrupts, 2),
             Upset::Link(Answer::Repeats, 3),
+            Upset::Kill,
         ];
         let row = upsets.into_iter().enumerate().map(|(n, upset)| (n as u32 + 1, upset)).collect();
         use Schedule::*;

@@ -2,7 +2,7 @@
 //! product makes it: a write and a sync are two effects, and what is read comes from the page cache or from the medium
 //! as it does there (`agent/daemon/src/store.rs`, `bootloader-glue/src/store/place.rs`).
 
-use crate::disk::{DATA, Disk, KEYS, OWN_BYTES, Place, View};
+use crate::disk::{DATA, Disk, FILES, KEYS, OWN_BYTES, Place, View};
 use crate::image::Behaviour;
 use crate::invariant::{self, Asked};
 use crate::power::{Down, Figure, down, violated};
@@ -15,7 +15,7 @@ use mainstay_core::copies::{self, COPY_BYTES_MAX, Copy};
 use mainstay_core::fault;
 use mainstay_core::seam::*;
 use mainstay_core::update::Deployment;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 /// The bootloader's variables: the product's own codecs and conventions over the simulated medium. Clones are one and
@@ -70,6 +70,11 @@ impl EnvStore for SimEnv {
     }
     fn read_back(&mut self, copy: usize) -> Result<Vec<u8>> {
         Ok(self.0.with(|world| world.read_env(copy, View::Direct)))
+    }
+    fn settle(&mut self) {
+        for copy in 0..self.0.with(|world| world.board.format.copies()) {
+            settle(&self.0, Place::Env(copy));
+        }
     }
     fn write(&mut self, copy: usize, at: usize, bytes: &[u8]) -> Result<()> {
         let (place, entry) = (Place::Env(copy), Place::Entry(copy));
@@ -127,24 +132,50 @@ fn invariant_the_running_group_is_never_written(shared: &Shared, group: Group) {
 }
 
 /// The agent's state, as the daemon's folder keeps it; and records as the agent of this generation writes them.
+/// Clones are one and the same, for it lives as long as the agent's process.
+#[derive(Clone)]
 pub struct SimState {
-    /// The gateway.
-    pub shared: Shared,
-    /// The agent's generation.
-    pub agent: u8,
+    shared: Shared,
+    agent: u8,
+    /// Of each file, the copy whose last write failed.
+    unsure: Rc<Cell<[Option<usize>; 3]>>,
 }
 
 impl SimState {
-    fn new_file(&self, place: Place) -> bool {
-        self.shared.with(|world| world.disk.read_all(place, View::Cached).iter().all(|byte| *byte == 0))
+    /// Of an agent of this generation.
+    pub fn new(shared: &Shared, agent: u8) -> Self {
+        for file in FILES {
+            [0, 1].into_iter().for_each(|copy| settle(shared, Place::State(file, copy)));
+        }
+        SimState { shared: shared.clone(), agent, unsure: Rc::default() }
+    }
+
+    fn copies(&self, file: StateFile) -> [Vec<u8>; 2] {
+        self.shared.with(|world| state::read(&world.disk, file, View::Direct))
+    }
+
+    fn choose<'a>(&self, file: StateFile, copies: &'a [Vec<u8>; 2]) -> copies::Pair<'a> {
+        let read = |copy: usize| match self.unsure.get()[file as usize] {
+            Some(unsure) if unsure == copy => Copy::Torn,
+            _ => Copy::read(file, &copies[copy]),
+        };
+        copies::choose(read(0), read(1))
+    }
+
+    fn is_unsure(&self, file: StateFile, copy: Option<usize>) {
+        let mut unsure = self.unsure.get();
+        unsure[file as usize] = copy;
+        self.unsure.set(unsure);
     }
 }
 
 impl StateStore for SimState {
     fn load(&mut self, file: StateFile, out: &mut [u8]) -> Result<Option<usize>> {
-        let [zero, one] = self.shared.with(|world| state::read(&world.disk, file, View::Cached));
-        let pair = copies::choose(Copy::read(file, &zero), Copy::read(file, &one));
-        let found = pair.in_force.map_err(|()| fault!(Corrupt, "{file:?}: both copies are damaged"))?;
+        let copies = self.copies(file);
+        let found = self
+            .choose(file, &copies)
+            .in_force
+            .map_err(|()| fault!(Corrupt, "{file:?}: both copies are damaged"))?;
         let Some(found) = found else { return Ok(None) };
         let place =
             out.get_mut(..found.len()).ok_or_else(|| fault!(Full, "{file:?}: {} bytes", found.len()))?;
@@ -162,25 +193,39 @@ impl StateStore for SimState {
         if let (StateFile::Journal, Some(format)) = (file, payload.first_mut()) {
             *format = self.agent;
         }
-        let [zero, one] = self.shared.with(|world| state::read(&world.disk, file, View::Cached));
-        let pair = copies::choose(Copy::read(file, &zero), Copy::read(file, &one));
+        let copies = self.copies(file);
+        let pair = self.choose(file, &copies);
         let mut copy = [0; COPY_BYTES_MAX];
         let copy = &mut copy[..copies::copy_bytes(file)];
         copies::write(file, pair.next_seq, &payload, copy)?;
-        let place = Place::State(file, pair.next_copy);
+        let (place, new) =
+            (Place::State(file, pair.next_copy), copies[pair.next_copy].iter().all(|b| *b == 0));
         let name = match file {
             StateFile::Journal => "the record",
             StateFile::Manifest => "the manifest",
             StateFile::Trust => "the trust root",
         };
-        let new = self.new_file(place);
+        self.is_unsure(file, Some(pair.next_copy));
         self.shared.effect(&format!("{name} is written"), Op::Write(place, 0, copy))?;
         if new {
             // The bytes stand there, but no name leads to them yet.
             self.shared.effect(&format!("{name} is synced"), Op::Other)?;
-            return self.shared.effect("the state folder is synced", Op::Sync(place));
+            self.shared.effect("the state folder is synced", Op::Sync(place))?;
+        } else {
+            self.shared.effect(&format!("{name} is synced"), Op::Sync(place))?;
         }
-        self.shared.effect(&format!("{name} is synced"), Op::Sync(place))
+        if self.copies(file)[pair.next_copy] != *copy {
+            return Err(fault!(Io, "{name}: what is read back is not what was written"));
+        }
+        self.is_unsure(file, None);
+        Ok(())
+    }
+}
+
+/// What an agent that was killed has left in the cache; mostly nothing, and then it is no effect.
+fn settle(shared: &Shared, place: Place) {
+    if shared.with(|world| !world.disk.is_clean(place)) {
+        let _ = shared.effect("what was left in the cache is synced", Op::Sync(place));
     }
 }
 

@@ -29,6 +29,8 @@ pub trait EnvStore {
     fn read_back(&mut self, copy: usize) -> Result<Vec<u8>> {
         self.read(copy)
     }
+    /// What somebody who was killed in a write has left in a cache reaches the medium. Before anything is gone by.
+    fn settle(&mut self) {}
     /// Overwrites from byte `at` of copy `copy`; returns when the bytes stand on the medium. Never changes the size.
     fn write(&mut self, copy: usize, at: usize, bytes: &[u8]) -> Result<()>;
 }
@@ -45,6 +47,9 @@ impl<S: EnvStore + ?Sized> EnvStore for Box<S> {
     }
     fn read_back(&mut self, copy: usize) -> Result<Vec<u8>> {
         (**self).read_back(copy)
+    }
+    fn settle(&mut self) {
+        (**self).settle();
     }
     fn write(&mut self, copy: usize, at: usize, bytes: &[u8]) -> Result<()> {
         (**self).write(copy, at, bytes)

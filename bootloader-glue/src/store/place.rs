@@ -74,6 +74,12 @@ impl Place {
         self.fill(&file, at)
     }
 
+    /// What an earlier write has left in the cache reaches the medium. Where that fails, the pages are dropped with it, and
+    /// what is read is what the medium holds.
+    pub fn settle(&self) {
+        let _ = self.open(OpenOptions::new().read(true), "settle").map(|file| file.sync_data());
+    }
+
     /// Overwrites from byte `at` of the place, durably. Refuses to go beyond its end, or to grow a file.
     pub fn write(&self, at: usize, bytes: &[u8]) -> Result<()> {
         if at.checked_add(bytes.len()).is_none_or(|end| end > self.bytes) {

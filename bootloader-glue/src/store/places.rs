@@ -55,6 +55,9 @@ impl EnvStore for Places {
     fn unlock(&mut self) {
         self.lock.give();
     }
+    fn settle(&mut self) {
+        self.places.iter().for_each(Place::settle);
+    }
     fn read(&mut self, copy: usize) -> Result<Vec<u8>> {
         self.place(copy)?.read()
     }

@@ -337,11 +337,14 @@ impl Driver {
                 Err(fault) if fault.kind == FaultKind::Cancelled => return None,
                 Err(fault) => Err(fault), // a watchdog that did not open once says nothing of the image
             },
-            // A write that failed may stand all the same; what is read decides.
+            // A write that failed is made again: that it can be read says nothing of the medium (the page cache has it,
+            // and a power cut takes it back after the floor has risen). Only when none has succeeded, what is read
+            // decides.
             Action::MarkGood => self
                 .noted(action, parts, |parts| {
-                    parts.boot.mark_good(target).or_else(|fault| match parts.boot.state() {
-                        Ok(boot) if boot.group(target).good == Some(true) => Ok(()),
+                    let last = self.retries.saturating_add(1) >= RETRIES_MAX;
+                    parts.boot.mark_good(target).or_else(|fault| match last.then(|| parts.boot.state()) {
+                        Some(Ok(boot)) if boot.group(target).good == Some(true) => Ok(()),
                         _ => Err(fault),
                     })
                 })
