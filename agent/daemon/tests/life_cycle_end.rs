@@ -18,6 +18,7 @@ use mainstay_core::seam::{StateFile, StateStore};
 use mainstay_core::topic::Leaf;
 use mainstay_core::update::{Record, Service};
 use std::path::Path;
+use std::process::Command;
 
 const ERASES: &str = "[reset]\nerase = [\"data\", \"settings\"]\n";
 const BROKER: &str = "[broker]\nurl = \"mqtt://127.0.0.1:9\"\nallow_plain = true\ngroup = \"line-1\"\n\
@@ -281,6 +282,31 @@ fn a_gateway_whose_key_is_not_there_is_not_decommissioned_and_the_key_is_named()
     std::fs::remove_file(machine.gateway.path("gw-1.key")).unwrap();
     let said = machine.gateway.run(&["decommission", "--yes", "gw-1"]);
     assert!(!said.ok && said.text.contains("gw-1.key"), "{said:?}");
+    assert!(!is_erased(&machine.gateway) && record(&machine.gateway).service == Service::In);
+}
+
+/// A sandbox that lets the agent write no more than it needs, as `ProtectSystem=strict` does with /etc: nothing must be
+/// begun that can never end.
+#[test]
+fn a_key_in_a_folder_that_cannot_be_written_is_named_before_anything_is_begun() {
+    let may = Command::new("unshare").args(["-m", "true"]).status().is_ok_and(|status| status.success());
+    if !nix::unistd::geteuid().is_root() || !may {
+        return println!("not run: needs root and a mount namespace of its own");
+    }
+    let machine = machine(&BROKER.replace("gw-1.key", "keys/gw-1.key"));
+    let keys = machine.gateway.path("keys");
+    std::fs::create_dir(&keys).unwrap();
+    machine.gateway.put("keys/gw-1.key", b"something");
+    let script = format!(
+        "set -e; mount --bind {keys} {keys}; mount -o remount,bind,ro {keys}; \
+         exec {mainstay} --config {config} decommission --yes gw-1",
+        keys = keys.display(),
+        mainstay = env!("CARGO_BIN_EXE_mainstay"),
+        config = machine.gateway.path("mainstay.toml").display(),
+    );
+    let said: Said = Command::new("unshare").args(["-m", "sh", "-c", &script]).output().unwrap().into();
+    assert!(!said.ok && said.text.contains("keys/gw-1.key: Read-only file system"), "{said:?}");
+    assert!(said.text.contains("stop it"), "and what to do: {said:?}");
     assert!(!is_erased(&machine.gateway) && record(&machine.gateway).service == Service::In);
 }
 
