@@ -635,9 +635,11 @@ impl Gate for SimGate<'_> {
 
 impl SimGate<'_> {
     fn heard_all(&self, deployment: &Deployment) -> Permission {
-        let (halted, news) = self
-            .0
-            .with(|world| (world.outside.halts(deployment), world.outside.has_news(invariant::phase(world))));
+        let (halted, news) = self.0.with(|world| {
+            let outside = &world.outside;
+            let news = outside.supersedes(deployment) || outside.has_news(invariant::phase(world));
+            (outside.halts(deployment), news)
+        });
         if halted {
             let why = "halted by the operator".try_into().unwrap_or_default();
             return Permission::Stop(OutcomeKind::Halted, why);

@@ -49,6 +49,16 @@ impl Board {
     pub fn convention(&self) -> Box<dyn Convention + Send> {
         by_name(self.convention, &self.format).expect("a convention that exists")
     }
+
+    /// U-Boot's environment holds much else, so that what changes stands in another sector than the CRC. A GRUB block has
+    /// our variables first, and room for little.
+    fn other_vars(&self) -> Vars {
+        let else_bytes = self.format.copy_bytes() / 2 + 32;
+        match self.format {
+            Format::Grub => Vars::new(),
+            _ => [("ALL_ELSE", "x".repeat(else_bytes).as_str())].into_iter().collect(),
+        }
+    }
 }
 
 /// All that survives the loss of power, what the world outside knows, and what the invariants remember.
@@ -196,7 +206,7 @@ impl World {
         upsets: &Upsets,
     ) -> Self {
         let convention: Rc<dyn Convention> = Rc::from(board.convention() as Box<dyn Convention>);
-        let mut vars = Vars::new().with(&convention.fresh());
+        let mut vars = board.other_vars().with(&convention.fresh());
         let mut images = vec![first.clone()];
         if let Some(second) = second {
             images.push(second.clone());

@@ -378,7 +378,11 @@ impl Agent {
                 self.show();
             }
             Ok(false) => {} // too late: the trial decides
-            Err(fault) => log::error!("halt: {fault}"),
+            Err(fault) => {
+                log::error!("halt: {fault}");
+                // It is tried again after the next turn; until then the machine does not go down for it.
+                self.world.gate.held = Some(format!("{why}; not on record yet: {}", fault.what));
+            }
         }
     }
 

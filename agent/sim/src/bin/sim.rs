@@ -12,11 +12,12 @@
 
 use mainstay_sim::explore::Ways;
 use mainstay_sim::life::Broken;
+use mainstay_sim::outside::Twist;
 use mainstay_sim::power::{Figure, Keeps, Upset};
 use mainstay_sim::schedule::{Line, Schedule};
 use mainstay_sim::stories::{BOARDS, Case, all};
 use mainstay_sim::swarm::{self, Figures};
-use mainstay_sim::sweep::{CUTS, FAILURES, Found, Sweep, Tally};
+use mainstay_sim::sweep::{CUTS, FAILURES, Found, LINKS, Sweep, Tally};
 use mainstay_sim::world::Board;
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -34,6 +35,9 @@ fn main() -> ExitCode {
         }
     }
 }
+
+/// What is done with a story on a board.
+type Sweeping<'a> = &'a (dyn Fn(&Case, Board, &mut Sweep<'_>) -> Result<(), Box<Found>> + Sync);
 
 /// What is asked for.
 struct Command {
@@ -134,15 +138,17 @@ impl Command {
             let ills = [Upset::Full(u32::MAX), Upset::Unreadable(u32::MAX), Upset::ReadOnly];
             let ills = if board.convention == "rauc" { &ills[..2] } else { &ills[..] };
             sweep.one(&[&FAILURES[..], &lies].concat(), &|life| case.after_failures(life, false))?;
+            // A link is asked again, and time is not gone by but where a bundle has an end.
+            sweep.one(&LINKS, &|life| case.as_told(life))?;
+            if !matches!(case.story.twist, Twist::ExpiresBeforeDownload | Twist::ExpiresBeforeReboot) {
+                sweep.one(&[Upset::Clock(0), Upset::Clock(4_000_000_000)], &|life| case.as_told(life))?;
+            }
             sweep.one(ills, &|life| case.after_failures(life, true))
         })
     }
 
     /// Each story on each board with three tries and with one, on as many threads as there are processors.
-    fn for_each(
-        &self,
-        sweep: &(dyn Fn(&Case, Board, &mut Sweep<'_>) -> Result<(), Box<Found>> + Sync),
-    ) -> Sum {
+    fn for_each(&self, sweep: Sweeping<'_>) -> Sum {
         let tries = self.tries.map_or_else(|| vec![3, 1], |tries| vec![tries]);
         let mut jobs = Vec::new();
         for tries in tries {
