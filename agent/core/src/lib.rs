@@ -28,6 +28,8 @@
 //! | fallback | the bootloader goes back by itself |
 //! | rollback | the agent, or a person, decides to go back |
 //! | settled | the outcome is known and durable |
+//! | factory reset | the data that the integrator named is erased, what people said by hand is forgotten; no downgrade |
+//! | decommission | take out of service for good: the client key is destroyed, the data erased |
 //! | audit log, head | hash-chained lines of what happened; the number and hash of the last one |
 //! | drift | the running slot's content differs from its manifest |
 //! | wave | the part of a fleet that a rollout reaches in one step |

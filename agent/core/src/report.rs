@@ -24,6 +24,10 @@ pub enum Availability {
     Offline,
     /// Going down on purpose; back by the deadline.
     Rebooting,
+    /// Connected, and a factory reset is under way.
+    Resetting,
+    /// Out of service for good: the last word of this gateway, for its key is destroyed next.
+    Decommissioned,
 }
 
 /// What one group holds.

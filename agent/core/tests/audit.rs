@@ -7,7 +7,7 @@ use mainstay_core::digest::Digest;
 use mainstay_core::fault;
 use mainstay_core::fault::clip;
 use mainstay_core::seam::Note;
-use mainstay_core::update::{Deployment, Outcome, OutcomeKind, PhaseName};
+use mainstay_core::update::{Deployment, Outcome, OutcomeKind, PhaseName, Service};
 use proptest::prelude::*;
 use std::fmt::Display;
 
@@ -383,8 +383,9 @@ fn what_the_driver_says_becomes_records() {
     let ab = "ab".repeat(32);
     let about = format!("version=2.0.0 target=B attempt=7 manifest={ab}");
     let phase = |phase| Note::Phase { phase, deployment: Some(&deployment) };
+    use Service::{Decommissioned, Decommissioning, In, Resetting};
     #[rustfmt::skip]
-    let cases: [(Note<'_>, Option<String>); 8] = [
+    let cases: [(Note<'_>, Option<String>); 12] = [
         (phase(PhaseName::Waiting),                             Some(format!("accepted phase=Waiting {about}"))),
         (phase(PhaseName::Trial),                               Some(format!("phase phase=Trial {about}"))),
         (Note::Phase { phase: PhaseName::Idle, deployment: None }, Some("phase phase=Idle".into())),
@@ -392,6 +393,11 @@ fn what_the_driver_says_becomes_records() {
         (Note::Settled { deployment: &deployment, outcome: &outcome },
                                                                 Some(format!("settled outcome=FellBack {about} why=\"never came up\""))),
         (Note::Fault { doing: "arm", fault: &fault },           Some("fault doing=arm what=\"write: denied\"".into())),
+        (Note::Service { before: In, now: Resetting },          Some("factory-reset step=begun".into())),
+        (Note::Service { before: Resetting, now: In },          Some("factory-reset step=done".into())),
+        (Note::Service { before: In, now: Decommissioning(9) }, Some("decommissioned step=begun".into())),
+        (Note::Service { before: Decommissioning(9), now: Decommissioned(9) },
+                                                                Some("decommissioned step=done".into())),
         (Note::Waiting { why: "night" },                        None),
         (Note::Progress { done: 1, total: 2, fetched: 0, copied: 0, kept: 0 }, None),
     ];

@@ -84,6 +84,11 @@ impl Fleet {
                 if new.availability == Availability::Offline && late && !kept {
                     return false;
                 }
+                let retired = |known: &Presence| known.availability == Availability::Decommissioned && !kept;
+                if new.availability == Availability::Offline && gateway.presence.as_ref().is_some_and(retired)
+                {
+                    return false; // it has said why it is gone, and is not coming back
+                }
                 // A will is made before what happens in its session, so it knows nothing but that it is gone.
                 match &mut gateway.presence {
                     Some(known)
@@ -183,6 +188,8 @@ impl Gateway {
             Some(Availability::Online) => "online",
             Some(Availability::Offline) => "OFFLINE",
             Some(Availability::Rebooting) => "rebooting",
+            Some(Availability::Resetting) => "resetting",
+            Some(Availability::Decommissioned) => "DECOMMISSIONED",
             None => "?",
         }
     }
@@ -391,5 +398,20 @@ mod tests {
         assert_eq!(fleet.gateways["gw"].progress, None);
         assert!(fleet.take("gw", &Said::State(None), false));
         assert!(fleet.gateways.is_empty());
+    }
+
+    /// Its connection breaks when its key is gone: the will must not make a gateway that was lost of one that was retired.
+    #[test]
+    fn the_last_word_of_a_decommissioned_gateway_outlives_its_will_and_is_seen_on_its_line() {
+        use Availability::{Decommissioned, Offline, Online};
+        let mut fleet = Fleet::default();
+        fleet.take("gw", &state(Online, 1), false);
+        assert!(fleet.take("gw", &state(Decommissioned, 1), false));
+        assert!(!fleet.take("gw", &state(Offline, 1), false));
+        assert!(
+            fleet.table(9).contains("DECOMMISSIONED")
+                && fleet.gateways["gw"].line("gw").contains("DECOMMISSIONED")
+        );
+        assert!(fleet.take("gw", &state(Online, 2), false), "new hardware under the old name");
     }
 }

@@ -24,6 +24,9 @@
 //! [sandbox]                           # see the module `sandbox`
 //! write = ["/run/plant"]              # where checks and the reboot command may write; /tmp and its like, if left out
 //!
+//! [reset]
+//! erase = ["/data/app"]               # what a factory reset and decommissioning erase: folders are emptied, files removed
+//!
 //! [[check]]                           # health checks of the trial: see the module `health`
 //! name = "broker"
 //! broker = true
@@ -33,10 +36,10 @@ use crate::health;
 use crate::sandbox::Sandbox;
 use crate::transport::BrokerConfig;
 use crate::transport::config::{WINDOW_MAX_DEFAULT, WINDOW_MAX_LIMIT};
-use mainstay_board_support::toml_file::{Result, Table, TomlFile};
+use mainstay_board_support::toml_file::{Result, Table, TomlError, TomlFile};
 use mainstay_core::limits::NAME_BYTES_MAX;
 use mainstay_core::policy::LateFallback;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 /// Where the configuration is looked for unless `--config` says otherwise.
@@ -67,6 +70,8 @@ pub struct Config {
     pub checks: Vec<health::CheckConfig>,
     /// What the daemon gives up.
     pub sandbox: Sandbox,
+    /// What a factory reset erases: folders, whose content it is, and files.
+    pub erase: Vec<PathBuf>,
 }
 
 /// The broker, and the group whose desired state this gateway follows.
@@ -132,9 +137,50 @@ fn config(mut top: Table<'_>, path: &Path) -> Result<Config> {
         Some(table) => sandbox(table, base)?,
         None => Sandbox::default(),
     };
+    let reset = top.table("reset")?;
+    let line = reset.as_ref().map_or(0, Table::line);
+    let erase = reset.map(|table| erase(table, base)).transpose()?.unwrap_or_default();
     top.finish()?;
-    let file = path.into();
-    Ok(Config { file, device, board, trust, state, run, image_floor, broker, update, checks, sandbox })
+    let config = Config {
+        file: path.into(),
+        device,
+        board,
+        trust,
+        state,
+        run,
+        image_floor,
+        broker,
+        update,
+        checks,
+        sandbox,
+        erase,
+    };
+    nothing_needed_is_erased(&config, line)?;
+    Ok(config)
+}
+
+fn erase(mut table: Table<'_>, base: &Path) -> Result<Vec<PathBuf>> {
+    let value = table.need("erase", "paths of folders and files")?;
+    let paths = value.array("paths of folders and files")?.iter().map(|path| path.path(base)).collect();
+    table.finish()?;
+    paths
+}
+
+/// By the paths as they are written; where links lead is looked at before anything is erased.
+fn nothing_needed_is_erased(config: &Config, line: u32) -> Result<()> {
+    for path in &config.erase {
+        let up = path.components().any(|part| part == Component::ParentDir);
+        let needed = config.needed().into_iter().find(|needed| crate::erase::overlap(path, needed));
+        let found = match (up, needed) {
+            (true, _) => "one with .. in it".to_string(),
+            (_, Some(needed)) => format!("{}, for {}", path.display(), needed.display()),
+            _ => continue,
+        };
+        let what =
+            format!("expected a path that neither holds nor lies in what the agent needs, found {found}");
+        return Err(TomlError::new(&config.file.display().to_string(), line, "reset.erase".into(), what));
+    }
+    Ok(())
 }
 
 fn broker(mut table: Table<'_>, base: &Path, device: &str) -> Result<Broker> {
@@ -304,6 +350,9 @@ key = "gw.key"
             ("ca = \"ca.pem\"", "",                                "broker ca: expected the path of a PEM file"),
             ("group = \"line-1\"", "group = 7",                    "mainstay.toml:7: broker.group: expected a name"),
             ("[broker]", "[update]\nreboot = \"later\"\n[broker]", "update.reboot: expected \"auto\" or \"approve\""),
+            ("[broker]", "[reset]\nerase = [\"/etc\"]\n[broker]", "mainstay.toml:5: reset.erase: expected a path that neither holds nor lies in what the agent needs, found /etc, for /etc/mainstay/mainstay.toml"),
+            ("[broker]", "[reset]\nerase = [\"/var/lib/mainstay/x\"]\n[broker]", "found /var/lib/mainstay/x, for /var/lib/mainstay"),
+            ("[broker]", "[reset]\nerase = [\"/data/../var\"]\n[broker]", "found one with .. in it"),
             ("[broker]", "[update]\nhours = \"25:00-26:00\"\n[broker]", "update.hours: expected hours of the day"),
         ];
         for (from, to, words) in cases {

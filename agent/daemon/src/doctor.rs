@@ -4,6 +4,8 @@
 mod medium;
 
 use crate::config::{Broker as BrokerSection, Config};
+use crate::erase::{Belongings, time_text};
+use crate::status::service_name;
 use crate::store::FolderStore;
 use crate::terminal::say;
 use crate::transport::{Broker, BulkSource, BulkStatus};
@@ -14,7 +16,7 @@ use mainstay_core::digest::Digest;
 use mainstay_core::limits::RECORD_BYTES_MAX;
 use mainstay_core::seam::{BootControl, Clock, PieceSource, StateFile, StateStore};
 use mainstay_core::trust::{Role, TrustRoot};
-use mainstay_core::update::Record;
+use mainstay_core::update::{Record, Service};
 use std::fmt::Display;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -116,7 +118,11 @@ fn with_config(config: &Config, daemon_runs: bool, report: &mut Report) {
             "every image that starts the agent will be committed: add a [[check]] that fails when your plant would",
         );
     }
+    erasing(config, &record, report);
     match (&config.broker, daemon_runs, trust) {
+        _ if record.service.out_since().is_some() => {
+            report.add(Finding::NotRun, "broker", "decommissioned: it connects to none any more", "")
+        }
         (None, ..) => {
             report.doubtful("broker", "none configured", "fine for a gateway that is only updated by hand")
         }
@@ -146,6 +152,31 @@ fn sandbox(config: &Config, report: &mut Report) {
                 format_args!("the kernel has no {fence}"),
                 "the agent runs without that fence; CONFIG_SECURITY_LANDLOCK and CONFIG_SECCOMP_FILTER put it up",
             ),
+        }
+    }
+}
+
+fn erasing(config: &Config, record: &Record, report: &mut Report) {
+    match record.service {
+        Service::In => {}
+        Service::Resetting => report.doubtful(
+            "service",
+            "a factory reset is under way",
+            "the agent goes on with it until it is done: `mainstay status` says what stands in its way",
+        ),
+        Service::Decommissioning(since) | Service::Decommissioned(since) => report.doubtful(
+            "service",
+            format_args!("{} since {}", service_name(record.service), time_text(since)),
+            "it boots what it runs, and takes no update any more",
+        ),
+    }
+    match Belongings::of(config).can_be_erased() {
+        Err(fault) => {
+            report.wrong("factory reset", fault, "mend [reset] of the configuration: it would be refused")
+        }
+        Ok(()) if config.erase.is_empty() => {}
+        Ok(()) => {
+            report.good("factory reset", format_args!("erases what is in {} places", config.erase.len()))
         }
     }
 }

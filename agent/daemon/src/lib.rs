@@ -8,6 +8,7 @@ pub mod audit_log;
 pub mod check_bundle;
 pub mod config;
 pub mod doctor;
+pub mod erase;
 pub mod file_source;
 pub mod guard;
 pub mod health;

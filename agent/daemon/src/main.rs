@@ -8,7 +8,7 @@ use mainstay::run::{self, Base};
 use mainstay::status::{LinkStatus, Status};
 use mainstay::store::FolderStore;
 use mainstay::terminal::{complain, printable, say};
-use mainstay::{check_bundle, config, doctor, guard, logger, socket};
+use mainstay::{check_bundle, config, doctor, erase, guard, logger, socket};
 use mainstay_core::boot::Group;
 use mainstay_core::fault;
 use mainstay_core::fault::Fault;
@@ -36,6 +36,9 @@ usage: mainstay [--config FILE] COMMAND
   mark good                   the running group is good
   mark bad A|B|other          this group may not be booted again
   mark active A|B|other       this group is booted next
+  factory-reset [--yes]       erase this gateway's data; without --yes: say what, and what stays
+  decommission [--yes] NAME   destroy the key of the gateway of this name, and erase its data;
+                              out of service for good
   log                         what happened, and whether its chain holds
   doctor                      is this board integrated right?
   version                     the version of this binary
@@ -69,6 +72,8 @@ enum Wanted {
     Verify { file: PathBuf },
     Simple(&'static str),
     Mark { what: &'static str, group: Option<String> },
+    FactoryReset { yes: bool },
+    Decommission { yes: bool, name: String },
     Log,
     Doctor,
     Guard(Vec<OsString>),
@@ -130,6 +135,11 @@ fn words() -> Result<(PathBuf, Wanted), lexopt::Error> {
                 _ => return Err("mark: expected good, bad GROUP or active GROUP".into()),
             }
         }
+        "factory-reset" => Wanted::FactoryReset { yes: flag("yes") },
+        "decommission" => {
+            let name = values.next().ok_or("decommission: expected the NAME of this gateway")?.string()?;
+            Wanted::Decommission { yes: flag("yes"), name }
+        }
         "log" => Wanted::Log,
         "doctor" => Wanted::Doctor,
         "version" => Wanted::Version,
@@ -166,6 +176,10 @@ fn command(path: &Path, wanted: Wanted) -> Result<ExitCode, Fault> {
             return request(path, verb, wish);
         }
         Wanted::Mark { what, group } => return mark(path, what, group.as_deref()),
+        Wanted::FactoryReset { yes } => return part(path, yes, "factory-reset".into(), Wish::FactoryReset),
+        Wanted::Decommission { yes, name } => {
+            return part(path, yes, format!("decommission {name}"), Wish::Decommission(name));
+        }
         Wanted::Log => return show_log(path),
         Wanted::Doctor => {
             let socket = config::Config::load(path).map(|config| config.control_socket());
@@ -260,6 +274,22 @@ fn mark(path: &Path, what: &'static str, group: Option<&str>) -> Result<ExitCode
         _ => ("mark good".to_string(), Mark::Good),
     };
     request(path, &line, Wish::Mark(mark))
+}
+
+/// What cannot be taken back is said first, and done only then. The agent compares the name; here it is compared so that
+/// nobody is told the plan of another gateway than the one that was meant.
+fn part(path: &Path, yes: bool, line: String, wish: Wish) -> Result<ExitCode, Fault> {
+    let config = config::Config::load(path)?;
+    if let Wish::Decommission(name) = &wish
+        && *name != config.device
+    {
+        return Err(fault!(Refused, "decommission: this gateway is {}, not {name}", config.device));
+    }
+    say(erase::plan(&config, matches!(wish, Wish::Decommission(_))).trim_end());
+    if !yes {
+        return Err(fault!(Refused, "nothing was done: say it again with --yes"));
+    }
+    request(path, &line, wish)
 }
 
 /// Asks the daemon, or does it here where none runs.

@@ -76,7 +76,7 @@ impl Base {
             record: self.record.clone(),
             record_lost: false,
             boot: boot_state(board),
-            link: match self.config.broker {
+            link: match self.broker() {
                 Some(_) if daemon => LinkStatus::Down("not connected yet".into()),
                 _ => LinkStatus::None,
             },
@@ -87,6 +87,11 @@ impl Base {
             daemon,
             audit: Head::genesis(&self.config.device),
         }
+    }
+
+    /// How to reach the broker: no way any more, for a gateway that is decommissioned or on its way there.
+    fn broker(&self) -> Option<&BrokerSection> {
+        self.config.broker.as_ref().filter(|_| self.record.service.out_since().is_none())
     }
 
     /// Puts the agent together, with its trial and the watchdog's feeder.
@@ -150,7 +155,7 @@ pub fn run(path: &Path) -> Result<(), Fault> {
     let shared = Shared::new(base.status(true), base.opened.trust.clone());
     let (inbox, commands) = sync_channel(INBOX);
     let socket = base.config.control_socket();
-    let broker = match &base.config.broker {
+    let broker = match base.broker() {
         Some(section) => Some(Broker::new(link_config(section, &base.opened.trust, &base.record))?),
         None => None,
     };

@@ -215,6 +215,8 @@ fn wish(line: &str, stream: &UnixStream, shared: &Arc<Shared>) -> Result<Wish, F
         ("rollback", []) => Ok(Wish::RollBack),
         ("approve", []) => Ok(Wish::Approve),
         ("cancel", []) => Ok(Wish::Cancel),
+        ("factory-reset", []) => Ok(Wish::FactoryReset),
+        ("decommission", [name]) => Ok(Wish::Decommission((*name).to_string())),
         _ => Err(fault!(
             Unsupported,
             "the agent does not know the request {line:?}; is it older than this command?"

@@ -5,7 +5,7 @@ use crate::terminal::printable;
 use mainstay_board_support::gpio::Sign;
 use mainstay_core::audit::Head;
 use mainstay_core::boot::{BootState, Group};
-use mainstay_core::update::{Outcome, OutcomeKind, Phase, PhaseName, Record};
+use mainstay_core::update::{Outcome, OutcomeKind, Phase, PhaseName, Record, Service};
 use std::fmt::Write as _;
 
 /// Everything that `mainstay status` shows.
@@ -132,6 +132,16 @@ impl Status {
         if !self.record.unreported.is_empty() {
             writeln!(out, "unreported {} outcome(s) wait for the broker", self.record.unreported.len())?;
         }
+        match self.record.service {
+            Service::In => {}
+            Service::Resetting => writeln!(out, "service    a factory reset is under way")?,
+            Service::Decommissioning(since) | Service::Decommissioned(since) => writeln!(
+                out,
+                "service    {} since {}: takes no update, connects to no broker",
+                service_name(self.record.service),
+                crate::erase::time_text(since)
+            )?,
+        }
         match (&self.link, self.daemon) {
             (_, false) => writeln!(out, "agent      not running"),
             (LinkStatus::None, _) => writeln!(out, "broker     none configured"),
@@ -202,6 +212,8 @@ impl Status {
             .maybe("boot_fault", self.boot.as_ref().err().map(|why| quoted(why)))
             .flag("record_lost", self.record_lost)
             .number("unreported", self.record.unreported.len() as u64)
+            .text("service", service_name(self.record.service))
+            .maybe("out_since", self.record.service.out_since().map(|since| since.to_string()))
             .raw("broker", &link.done())
             .number("audit_seq", self.audit.seq)
             .text("audit_hash", &self.audit.hash.to_string())
@@ -234,6 +246,16 @@ pub const fn phase_name(phase: PhaseName) -> &'static str {
         PhaseName::Committing => "committing",
         PhaseName::RollingBack => "rolling-back",
         PhaseName::Settled => "settled",
+    }
+}
+
+/// Whether the gateway is in service, as people read it.
+pub const fn service_name(service: Service) -> &'static str {
+    match service {
+        Service::In => "in-service",
+        Service::Resetting => "resetting",
+        Service::Decommissioning(_) => "decommissioning",
+        Service::Decommissioned(_) => "decommissioned",
     }
 }
 

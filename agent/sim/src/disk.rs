@@ -33,6 +33,26 @@ pub enum Place {
     Env(usize),
     /// The directory entry of a file that holds a copy of the environment: its size, and a time.
     Entry(usize),
+    /// What the gateway can give up: one of [`DATA`], one of [`KEYS`].
+    Own(usize),
+}
+
+/// What the integrator named, to be erased.
+pub const DATA: std::ops::Range<usize> = 0..2;
+/// Client key and certificate.
+pub const KEYS: std::ops::Range<usize> = 2..4;
+/// Two sectors each, so that a cut can leave half of it.
+pub const OWN_BYTES: usize = 2 * SECTOR_BYTES;
+
+/// How much of what the gateway owns stands on the medium.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Own {
+    /// All of it.
+    Whole,
+    /// Some of it.
+    Part,
+    /// Nothing, whatever the power does.
+    Gone,
 }
 
 /// Which bytes a read sees.
@@ -83,7 +103,8 @@ impl Disk {
             .iter()
             .cloned()
             .chain(std::iter::repeat_n(Vec::new(), ENV_COPIES_MAX.saturating_sub(env.len())));
-        let places = slots.chain(state).chain(padded).chain(entries).map(Content::new).collect();
+        let own = (DATA.start..KEYS.end).map(|_| vec![OWN_BYTE; OWN_BYTES]);
+        let places = slots.chain(state).chain(padded).chain(entries).chain(own).map(Content::new).collect();
         let mut disk = Disk { places, pending: Vec::new(), ghosts: Vec::new() };
         for (copy, bytes) in env.iter().enumerate() {
             disk.put(Place::Entry(copy), 0, &(bytes.len() as u32).to_le_bytes());
@@ -218,6 +239,16 @@ impl Disk {
         })
     }
 
+    /// How much of these stands on the medium for certain.
+    pub fn owns(&self, mut these: std::ops::Range<usize>) -> Own {
+        let all = |byte: u8| move |n| self.durable(Place::Own(n)).iter().all(|found| *found == byte);
+        match (these.clone().all(all(OWN_BYTE)), these.all(all(0))) {
+            (true, _) => Own::Whole,
+            (_, true) => Own::Gone,
+            _ => Own::Part,
+        }
+    }
+
     /// Changes whenever what the group holds may have changed.
     pub fn group_version(&self, group: Group) -> u32 {
         (0..SLOTS.len()).map(|class| self.version(Place::Slot(group, class))).sum()
@@ -272,6 +303,7 @@ const fn index(place: Place) -> usize {
         Place::State(file, copy) => STATE + file as usize * 2 + copy,
         Place::Env(copy) => ENV + copy,
         Place::Entry(copy) => ENV + ENV_COPIES_MAX + copy,
+        Place::Own(n) => ENV + 2 * ENV_COPIES_MAX + n,
     }
 }
 
@@ -279,6 +311,8 @@ const fn index(place: Place) -> usize {
 pub const FILES: [StateFile; 3] = [StateFile::Journal, StateFile::Manifest, StateFile::Trust];
 /// A redundant environment.
 const ENV_COPIES_MAX: usize = 2;
+/// What a thing that is there consists of; erased, it is zeros.
+const OWN_BYTE: u8 = 0x77;
 /// As on FAT.
 const ENTRY_BYTES: usize = 32;
 const _: () = assert!(ENTRY_BYTES < SECTOR_BYTES);

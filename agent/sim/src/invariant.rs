@@ -4,6 +4,7 @@
 //! They look at the media, as the next boot would find them, and never at the agent's memory. What they remember of
 //! the past stands in [`Watch`].
 
+use crate::disk::{DATA, KEYS, Own};
 use crate::image::Behaviour;
 use crate::power::{Down, Figure, Violation, down, violated};
 use crate::seams::OLDEST_FORMAT;
@@ -13,7 +14,7 @@ use mainstay_core::boot::Group;
 use mainstay_core::digest::Hasher;
 use mainstay_core::seam::StateFile;
 use mainstay_core::trust::TrustRoot;
-use mainstay_core::update::{Outcome, OutcomeKind, Phase, PhaseName, Record};
+use mainstay_core::update::{Outcome, OutcomeKind, Phase, PhaseName, Record, Service};
 
 /// What is being asked of the bootloader: the change that the next write of the environment makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,12 +39,16 @@ pub struct Watch {
     pub passed_in_this_boot: Option<Group>,
     /// A medium has failed for good: what it held is no way up any more.
     pub rotten: bool,
+    /// A medium has said that it erased something, and has not.
+    pub deceived: bool,
     /// A committed group has been given up for the older one, and that is on record. On a board that counts every boot
     /// (RAUC's conventions) power cuts alone can do that: the price of keeping the older one.
     late_fallback: bool,
     record: Option<(u32, Option<Record>)>,
     comes_up: Option<([u32; 3], [bool; 2], u32)>,
     trust: (u32, u32),
+    seq: u64,
+    out: bool,
     floor: u32,
     trial: [Trial; 2],
     settled: Option<(u32, OutcomeKind)>,
@@ -63,10 +68,13 @@ impl Watch {
             approved: [true, second],
             passed_in_this_boot: None,
             rotten: false,
+            deceived: false,
             late_fallback: false,
             record: None,
             comes_up: None,
             trust: (0, 0),
+            seq: 0,
+            out: false,
             floor,
             trial: [Trial::default(); 2],
             settled: None,
@@ -86,9 +94,15 @@ impl Watch {
 
     /// What of it decides how a life goes on.
     pub fn fingerprint(&self, into: &mut Hasher) {
-        let Watch { approved, rotten, late_fallback, floor, trial, settled, trust, .. } = self;
+        let Watch {
+            approved, rotten, deceived, late_fallback, floor, trial, settled, trust, seq, out, ..
+        } = self;
         into.update(
-            format!("{:?}", (approved, rotten, late_fallback, floor, trial, settled, trust.1)).as_bytes(),
+            format!(
+                "{:?}",
+                (approved, rotten, deceived, late_fallback, floor, trial, settled, trust.1, seq, out)
+            )
+            .as_bytes(),
         );
     }
 }
@@ -98,6 +112,7 @@ pub fn all(world: &mut World) {
     let holds = invariant_the_environment_is_always_readable(world)
         .and_then(|()| invariant_the_record_is_always_readable_and_the_floor_never_falls(world))
         .and_then(|()| invariant_the_trust_root_is_always_readable_and_never_falls(world))
+        .and_then(|()| invariant_what_was_given_up_is_gone_and_nothing_leads_back(world))
         .and_then(|()| invariant_nothing_unverified_is_bootable(world))
         .and_then(|()| invariant_a_committed_group_at_or_above_the_floor_always_comes_up(world))
         .and_then(|()| invariant_committed_implies_that_the_checks_passed(world));
@@ -183,7 +198,34 @@ fn invariant_the_record_is_always_readable_and_the_floor_never_falls(
         return Err(Violation::new(Figure::FloorFell, what));
     }
     world.watch.floor = record.floor;
+    let [seq, _] = record.desired_seq;
+    if seq < world.watch.seq && !world.watch.rotten {
+        let what = format!("sequence numbers never fall: from {} to {seq}", world.watch.seq);
+        return Err(Violation::new(Figure::FloorFell, what));
+    }
+    world.watch.seq = seq;
     Ok(())
+}
+
+/// The record can be believed: what says that it is in service has its key and no half of its data, what says that it is
+/// out of service has nothing any more, and never says otherwise again.
+fn invariant_what_was_given_up_is_gone_and_nothing_leads_back(world: &mut World) -> Result<(), Violation> {
+    let Some((_, Some(record))) = &world.watch.record else { return Ok(()) };
+    let (service, data, keys) = (record.service, world.disk.owns(DATA), world.disk.owns(KEYS));
+    let holds = match service {
+        Service::In => data != Own::Part && keys == Own::Whole && !world.watch.out,
+        Service::Resetting => keys == Own::Whole && !world.watch.out,
+        Service::Decommissioning(_) => !world.watch.out,
+        Service::Decommissioned(_) => data == Own::Gone && keys == Own::Gone,
+    };
+    world.watch.out |= matches!(service, Service::Decommissioned(_));
+    match holds || world.watch.rotten || world.watch.deceived {
+        true => Ok(()),
+        false => Err(Violation::new(
+            Figure::WrongGroup,
+            format_args!("what was given up is gone: {service:?}, but data {data:?}, keys {keys:?}"),
+        )),
+    }
 }
 
 /// Whoever could bring an older root back would bring back the keys that it believes.

@@ -4,12 +4,13 @@
 //! is desired, report what is settled, hear what is new, ask again after a pause.
 
 use crate::bundle::{COMPATIBLE, Terms, Zstd};
+use crate::disk::{DATA, Own};
 use crate::hostile::Mutant;
 use crate::image::{Behaviour, Image};
 use crate::invariant;
 use crate::outside::{SimSource, Truth, Twist};
 use crate::power::{Down, Figure, Keeps, Violation, down, violated};
-use crate::seams::{SimBoot, SimPower, SimSlots, SimState, SimTrial};
+use crate::seams::{SimBoot, SimErase, SimPower, SimSlots, SimState, SimTrial};
 use crate::world::{CLOCK_AT_FIRST, Shared, World};
 use mainstay_core::boot::Group;
 use mainstay_core::bundle::VerifiedManifest;
@@ -19,7 +20,8 @@ use mainstay_core::policy::{Gateway, LateFallback, judge};
 use mainstay_core::seam::*;
 use mainstay_core::trust::TrustRoot;
 use mainstay_core::update::{
-    Deployment, Driver, OutcomeKind, Parts, Phase, PhaseName, Record, Rest, Reuse, Settings, WORKSPACE_BYTES,
+    Deployment, Driver, OutcomeKind, Parts, Phase, PhaseName, Record, Rest, Reuse, Service, Settings,
+    WORKSPACE_BYTES,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::result::Result;
@@ -325,7 +327,7 @@ impl<'a> Machine<'a> {
             self.report(driver, &report);
             return true;
         }
-        if self.hears_of_a_new_root(driver) || self.goes_back_by_hand(driver) {
+        if self.hears_of_a_new_root(driver) || self.goes_back_by_hand(driver) || self.is_to_part(driver) {
             return true;
         }
         let Some(published) = self.shared.with(|world| world.outside.desired().cloned()) else {
@@ -338,7 +340,8 @@ impl<'a> Machine<'a> {
         }
         // Durable before it is acted upon, as the daemon does: the time of signing has certainly passed.
         if record.time_floor < published.signed_at {
-            let record = Record { time_floor: published.signed_at, ..record.clone() };
+            let desired_seq = [published.signed_at, 0]; // it rises as the times of signing do
+            let record = Record { time_floor: published.signed_at, desired_seq, ..record.clone() };
             if let Err(fault) = self.with_parts(|parts| driver.update(record, parts)) {
                 self.note(format_args!("time: {fault}"));
                 return true;
@@ -512,6 +515,33 @@ impl<'a> Machine<'a> {
         true
     }
 
+    /// Between two releases a person resets the gateway, or takes it out of service. Asked again until it is done: who
+    /// has typed it looks whether it was.
+    fn is_to_part(&mut self, driver: &mut Driver) -> bool {
+        let (due, data) = self.shared.with(|world| (world.outside.parts_now(), world.disk.owns(DATA)));
+        if !due {
+            return false;
+        }
+        let since = self.shared.with(|world| world.clock);
+        let asked = match (self.story.twist, driver.record().service) {
+            (Twist::FactoryReset, Service::In) if data == Own::Gone => {
+                self.shared.with(|world| world.outside.twisted = true);
+                let _ = self.with_parts(|parts| parts.power.reboot("factory reset"));
+                down(Down::Reboot)
+            }
+            (Twist::Decommission, Service::Decommissioned(_)) => {
+                self.shared.with(|world| world.outside.twisted = true);
+                Ok(())
+            }
+            (Twist::FactoryReset, _) => self.with_parts(|parts| driver.reset(parts)),
+            _ => self.with_parts(|parts| driver.decommission(since, parts)),
+        };
+        if let Err(fault) = asked {
+            self.note(format_args!("by hand: {fault}"));
+        }
+        true
+    }
+
     /// All is told, but for a twist that comes last.
     fn end(&mut self) -> bool {
         self.shared.with(|world| {
@@ -551,6 +581,7 @@ impl<'a> Machine<'a> {
             power: &mut SimPower(self.shared.clone()),
             observer: &mut Tracer(self.shared),
             source: &mut SimSource::new(self.shared),
+            erase: &mut SimErase(self.shared.clone()),
             inflate: &mut Zstd,
             trust: &self.trust,
             workspace: self.workspace,
@@ -638,6 +669,7 @@ impl Observer for Tracer<'_> {
     fn note(&mut self, note: Note<'_>) {
         self.0.with(|world| {
             world.say(|| match note {
+                Note::Service { now, .. } => format!("     => {now:?}"),
                 Note::Phase { phase, .. } => format!("     => {phase:?}"),
                 Note::Settled { outcome, .. } => format!("     => {:?}: {}", outcome.kind, outcome.detail),
                 Note::Fault { doing, fault } => format!("     {doing}: {fault}"),

@@ -149,7 +149,7 @@ const BEHAVIOURS: [Behaviour; 8] = [
 ];
 
 /// What is drawn from. A medium that rots beyond its two copies is not among them: it has stories of its own.
-const TWISTS: [Twist; 16] = [
+const TWISTS: [Twist; 18] = [
     Twist::None,
     Twist::PersonRollsBack,
     Twist::HaltDuringDownload,
@@ -166,6 +166,8 @@ const TWISTS: [Twist; 16] = [
     Twist::TrustRotates { at: PhaseName::Trial, revokes: true },
     Twist::TrustRotates { at: PhaseName::Trial, revokes: false },
     Twist::TrustRotates { at: PhaseName::Settled, revokes: false },
+    Twist::FactoryReset,
+    Twist::Decommission,
 ];
 
 #[cfg(test)]

@@ -49,6 +49,10 @@ pub enum Twist {
     ExpiresBeforeReboot,
     /// The same, before the download is begun.
     ExpiresBeforeDownload,
+    /// Once the first release is over, a person takes the gateway back to how the factory delivered it.
+    FactoryReset,
+    /// Once the first release is over, a person takes the gateway out of service.
+    Decommission,
 }
 
 /// What the world outside knows.
@@ -108,6 +112,11 @@ impl Outside {
         self.current += 1;
         self.offers = 0;
         self.halted = false;
+    }
+
+    /// Does a person stand at the gateway now, to reset it or to take it out of service?
+    pub fn parts_now(&self) -> bool {
+        matches!(self.twist, Twist::FactoryReset | Twist::Decommission) && self.current > 0 && !self.twisted
     }
 
     /// The gateway took the offer.

@@ -2,7 +2,7 @@
 //! product makes it: a write and a sync are two effects, and what is read comes from the page cache or from the medium
 //! as it does there (`agent/daemon/src/store.rs`, `bootloader-glue/src/store/place.rs`).
 
-use crate::disk::{Disk, FILES, Place, View};
+use crate::disk::{DATA, Disk, FILES, KEYS, OWN_BYTES, Place, View};
 use crate::image::Behaviour;
 use crate::invariant::{self, Asked};
 use crate::power::{Down, Figure, down, violated};
@@ -231,6 +231,29 @@ fn settle(shared: &Shared, place: Place) {
 
 /// The format byte of a record that every agent reads.
 pub const OLDEST_FORMAT: u8 = 1;
+
+/// What the gateway gives up: each overwritten, and synced, as the daemon does with the key. Of a folder that is unlinked
+/// a cut leaves as little that can be foretold.
+pub struct SimErase(pub Shared);
+
+impl SimErase {
+    fn give_up(&self, name: &str, these: std::ops::Range<usize>) -> Result<()> {
+        for place in these.map(Place::Own) {
+            self.0.effect(&format!("{name} is erased"), Op::Write(place, 0, &[0; OWN_BYTES]))?;
+            self.0.effect(&format!("{name} is synced"), Op::Sync(place))?;
+        }
+        Ok(())
+    }
+}
+
+impl Erase for SimErase {
+    fn erase(&mut self) -> Result<()> {
+        self.give_up("data", DATA)
+    }
+    fn destroy_key(&mut self) -> Result<()> {
+        self.give_up("key or certificate", KEYS)
+    }
+}
 
 /// The reset line.
 pub struct SimPower(pub Shared);

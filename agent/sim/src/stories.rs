@@ -212,6 +212,7 @@ pub fn all(tries: u8) -> Vec<Case> {
     prevent.story.late_fallback = LateFallback::Prevent;
     cases.extend([older, prevent]);
     cases.extend(by_hand_and_by_time(&tell, &image));
+    cases.extend(partings(&tell, &image));
     cases.extend(trust(&tell, &image));
     cases.extend(generations(&tell, &image));
     cases
@@ -263,6 +264,28 @@ fn by_hand_and_by_time(tell: Tell<'_>, image: Make<'_>) -> Vec<Case> {
             1,
         ),
     ]
+}
+
+/// What a person begins with the gateway as a whole, between two releases: after a commit, after a fallback, and in a
+/// group that has been left. A decommissioned gateway refuses the second.
+fn partings(tell: Tell<'_>, image: Make<'_>) -> Vec<Case> {
+    let then = |first, behaviour| vec![image(first, behaviour), image(3, Behaviour::Healthy)];
+    use Behaviour::{Healthy, NeverBoots};
+    use Twist::{Decommission, FactoryReset};
+    let both: &[_] = &[(2, Committed), (3, Committed)];
+    let fell: &[_] = &[(2, FellBack), (3, Committed)];
+    #[rustfmt::skip]
+    let cases = [
+        // name                                      releases             twist         ends                     runs
+        ("a factory reset between two updates",      then(2, Healthy),    FactoryReset, both,                    3),
+        ("a factory reset after a fallback",         then(2, NeverBoots), FactoryReset, fell,                    3),
+        ("a decommission after an update",           then(2, Healthy),    Decommission, &[(2, Committed)],       2),
+        ("a decommission after a fallback",          then(2, NeverBoots), Decommission, &[(2, FellBack)],        1),
+    ];
+    cases
+        .into_iter()
+        .map(|(name, releases, twist, ends, runs)| tell(name, releases, twist, ends, runs))
+        .collect()
 }
 
 /// A new root arrives in each phase in which the agent hears of it. The second release is signed with the key that only

@@ -478,6 +478,9 @@ impl World {
             return Err(fault);
         }
         let boots = matches!(op, Op::Save(..)); // a bootloader's medium is assumed to say when it fails
+        // A name that was removed cannot be read back: here the medium has to be believed.
+        let own = matches!(op, Op::Write(Place::Own(_), ..) | Op::Sync(Place::Own(_)));
+        self.watch.deceived |= own && matches!(upset, Some(Upset::Lost | Upset::Stuck(_)));
         match upset {
             Some(Upset::Fails) => {
                 if let Op::Sync(place) = op {

@@ -44,6 +44,17 @@ fn two_cuts_of_an_unhealthy_image_on_raucs_grub() {
 }
 
 #[test]
+fn two_cuts_of_a_factory_reset_on_uboot() {
+    sweep(BOARDS[0].1, 3, "a factory reset between two updates");
+}
+
+#[test]
+fn two_cuts_of_a_decommission_on_uboot_and_on_grub() {
+    sweep(BOARDS[0].1, 3, "a decommission after an update");
+    sweep(BOARDS[1].1, 3, "a decommission after an update");
+}
+
+#[test]
 fn two_cuts_of_a_good_update_on_uboots_own_bootcount() {
     sweep(BOARDS[4].1, 3, "a good update over an older release");
 }

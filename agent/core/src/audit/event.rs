@@ -37,10 +37,14 @@ pub enum Event {
     WatchdogBit,
     /// The log itself was found broken, or its end torn.
     LogBroken,
+    /// A factory reset began, or was done.
+    FactoryReset,
+    /// Decommissioning began, or was done.
+    Decommissioned,
 }
 
 /// One row for each event: it and its id.
-const IDS: [(Event, &str); 17] = [
+const IDS: [(Event, &str); 19] = [
     (Event::Started, "started"),
     (Event::Accepted, "accepted"),
     (Event::Rejected, "rejected"),
@@ -58,6 +62,8 @@ const IDS: [(Event, &str); 17] = [
     (Event::DesiredTaken, "desired-taken"),
     (Event::WatchdogBit, "watchdog-bit"),
     (Event::LogBroken, "log-broken"),
+    (Event::FactoryReset, "factory-reset"),
+    (Event::Decommissioned, "decommissioned"),
 ];
 
 /// The longest id.
@@ -88,7 +94,8 @@ mod tests {
     fn every_event_has_an_id_of_its_own_that_never_changes() {
         // This list is written twice on purpose: it is what stands in logs.
         let ids = "started accepted rejected phase settled fault trust-rotated marked-by-hand rolled-back-by-hand \
-                   state-lost late-fallback drift floor-raised clock-set desired-taken watchdog-bit log-broken";
+                   state-lost late-fallback drift floor-raised clock-set desired-taken watchdog-bit log-broken \
+                   factory-reset decommissioned";
         assert!(Event::all().map(Event::id).eq(ids.split(' ')));
         for event in Event::all() {
             // A new event that has no row has no id: the match makes the compiler ask for it here.
@@ -109,7 +116,9 @@ mod tests {
                 | Event::ClockSet
                 | Event::DesiredTaken
                 | Event::WatchdogBit
-                | Event::LogBroken => {}
+                | Event::LogBroken
+                | Event::FactoryReset
+                | Event::Decommissioned => {}
             }
             assert_eq!(Event::from_id(event.id()), Some(event));
             assert!(!event.id().is_empty() && event.id().len() <= ID_BYTES_MAX);

@@ -4,7 +4,7 @@
 use super::{Event, HASH_DIGITS, Head, event::ID_BYTES_MAX};
 use crate::fault;
 use crate::seam::{Note, Result};
-use crate::update::PhaseName;
+use crate::update::{PhaseName, Service};
 use core::fmt::{self, Display, Write};
 use heapless::String;
 
@@ -92,6 +92,14 @@ pub fn note(head: &Head, unix_s: Option<u64>, note: &Note<'_>) -> Result<Option<
                 ("why", &outcome.detail),
             ];
             record(head, unix_s, Event::Settled, &values)
+        }
+        Note::Service { before, now } => {
+            let event = match (before, now) {
+                (Service::Resetting, _) | (_, Service::Resetting) => Event::FactoryReset,
+                _ => Event::Decommissioned,
+            };
+            let done = matches!(now, Service::In | Service::Decommissioned(_));
+            record(head, unix_s, event, &[("step", &if done { "done" } else { "begun" })])
         }
         Note::Fault { doing, fault } => {
             record(head, unix_s, Event::Fault, &[("doing", doing), ("what", &fault.what)])

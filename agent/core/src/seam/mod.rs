@@ -3,6 +3,7 @@
 
 mod boot_control;
 mod clock;
+mod erase;
 mod gate;
 mod inflate;
 mod observer;
@@ -15,6 +16,7 @@ mod watchdog;
 
 pub use boot_control::BootControl;
 pub use clock::{Clock, Now};
+pub use erase::Erase;
 pub use gate::{Gate, Permission};
 pub use inflate::Inflate;
 pub use observer::{Note, Observer};

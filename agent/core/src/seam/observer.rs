@@ -1,6 +1,6 @@
 //! Who wants to know: the log, the audit trail, the reports, the console, the demo.
 
-use crate::update::{Deployment, Outcome, PhaseName};
+use crate::update::{Deployment, Outcome, PhaseName, Service};
 
 /// What happened, as the driver says it.
 #[derive(Clone, Debug)]
@@ -36,6 +36,13 @@ pub enum Note<'a> {
     Waiting {
         /// For what.
         why: &'a str,
+    },
+    /// A record is durable by which a factory reset, or the end of service, has begun or is done.
+    Service {
+        /// What was so.
+        before: Service,
+        /// What is so.
+        now: Service,
     },
     /// The outcome is durable.
     Settled {

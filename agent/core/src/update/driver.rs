@@ -5,7 +5,7 @@
 //! for it. What it was told from outside (an offer, a halt, a rollback) it takes between two turns.
 
 use super::install::{Installer, Reuse, WORKSPACE_BYTES, read_back};
-use super::record::{Deployment, Outcome, OutcomeKind, Phase, Record, Report};
+use super::record::{Deployment, Outcome, OutcomeKind, Phase, Record, Report, Service};
 use super::recover::{Facts, confirms, of_what_runs, recover};
 use super::step::{Action, Event, Step, step};
 use crate::boot::{BootState, Group};
@@ -35,6 +35,8 @@ pub struct Parts<'a> {
     pub observer: &'a mut dyn Observer,
     /// Where pieces come from.
     pub source: &'a mut dyn PieceSource,
+    /// What is erased with a factory reset, and at the end of service.
+    pub erase: &'a mut dyn Erase,
     /// Decompression.
     pub inflate: &'a mut dyn Inflate,
     /// Whom to believe.
@@ -140,7 +142,28 @@ impl Driver {
 
     /// May a new deployment be offered?
     pub fn accepts_offers(&self) -> bool {
-        matches!(self.record.phase, Phase::Idle | Phase::Settled(..)) && self.action == Action::Rest
+        matches!(self.record.phase, Phase::Idle | Phase::Settled(..))
+            && self.action == Action::Rest
+            && self.record.service == Service::In
+    }
+
+    /// A person wants the gateway as the factory delivered it. When this returns, that is on record, and the turns
+    /// that follow, of this start or a later one, do it.
+    pub fn reset(&mut self, parts: &mut Parts<'_>) -> Result<()> {
+        self.begin(Event::Reset, parts)
+    }
+
+    /// A person takes the gateway out of service for good. `since`: Unix seconds. As for [`Driver::reset`].
+    pub fn decommission(&mut self, since: u64, parts: &mut Parts<'_>) -> Result<()> {
+        self.begin(Event::Decommission(since), parts)
+    }
+
+    fn begin(&mut self, event: Event, parts: &mut Parts<'_>) -> Result<()> {
+        // See `update`: a lost record is not begun anew before it is known what runs.
+        if !self.accepts_offers() || (self.lost && !self.standing) {
+            return Err(fault!(Busy, "busy: {}, phase {:?}", self.action.name(), self.record.phase.name()));
+        }
+        self.feed(event, parts)
     }
 
     /// Takes a deployment that [`policy::judge`](crate::policy::judge) let through. The manifest's envelope is made
@@ -199,8 +222,9 @@ impl Driver {
 
     /// Changes what the record holds beside the phase. Nothing is written if nothing changes.
     pub fn update(&mut self, record: Record, parts: &mut Parts<'_>) -> Result<()> {
+        let Record { phase, floor, service, .. } = &self.record;
         let record =
-            Record { phase: self.record.phase.clone(), floor: self.record.floor.max(record.floor), ..record };
+            Record { phase: phase.clone(), floor: record.floor.max(*floor), service: *service, ..record };
         if record == self.record {
             return Ok(());
         }
@@ -346,6 +370,8 @@ impl Driver {
                 }
                 parts.boot.mark_bad(target).map(done)
             }),
+            Action::DestroyKey => self.noted(action, parts, |parts| parts.erase.destroy_key()).map(done),
+            Action::Erase => self.noted(action, parts, |parts| parts.erase.erase()).map(done),
         };
         match result {
             Ok(event) => {
@@ -402,6 +428,9 @@ impl Driver {
         let mut bytes = [0; RECORD_BYTES_MAX];
         parts.state.persist(StateFile::Journal, record.encode(&mut bytes)?)?;
         let before = core::mem::replace(&mut self.record, record);
+        if before.service != self.record.service {
+            parts.observer.note(Note::Service { before: before.service, now: self.record.service });
+        }
         let phase = &self.record.phase;
         if before.phase != *phase {
             parts.observer.note(Note::Phase { phase: phase.name(), deployment: phase.deployment() });

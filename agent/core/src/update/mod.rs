@@ -8,6 +8,6 @@ mod step;
 
 pub use driver::{Driver, Parts, Rest, Settings};
 pub use install::{Installer, Reuse, WORKSPACE_BYTES};
-pub use record::{Deployment, GroupRelease, Outcome, OutcomeKind, Phase, PhaseName, Record, Report};
+pub use record::{Deployment, GroupRelease, Outcome, OutcomeKind, Phase, PhaseName, Record, Report, Service};
 pub use recover::{Facts, confirms, recover};
 pub use step::{Action, Event, Step, step};

@@ -150,6 +150,31 @@ pub struct GroupRelease {
     pub committed: bool,
 }
 
+/// Is the gateway in service, and what has a person begun with it as a whole? Append-only: the number stands on disks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Service {
+    /// In service.
+    #[default]
+    In,
+    /// A factory reset has begun: it goes on to its end, over any number of starts.
+    Resetting,
+    /// Decommissioning has begun, at this time (Unix seconds; 0 where no time was known): it goes on to its end, over
+    /// any number of starts. Nothing leads back.
+    Decommissioning(u64),
+    /// Out of service for good, since this time.
+    Decommissioned(u64),
+}
+
+impl Service {
+    /// Since when, of a gateway that is out of service or on its way there.
+    pub const fn out_since(self) -> Option<u64> {
+        match self {
+            Service::In | Service::Resetting => None,
+            Service::Decommissioning(since) | Service::Decommissioned(since) => Some(since),
+        }
+    }
+}
+
 /// All that the agent must remember. One record, so that no two facts in it can disagree after a power cut.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -171,6 +196,8 @@ pub struct Record {
     pub failed: Vec<Digest, FAILED_MAX>,
     /// Outcomes that nobody has acknowledged yet; the oldest makes room.
     pub unreported: Vec<Report, UNREPORTED_MAX>,
+    /// Is it in service? Not changed by what the update machine does, nor does an update begin while it is not.
+    pub service: Service,
 }
 
 /// An outcome on its way to the operator.
@@ -199,6 +226,7 @@ impl Record {
             trial_reboots: 0,
             failed: Vec::new(),
             unreported: Vec::new(),
+            service: Service::In,
         }
     }
 
@@ -309,6 +337,7 @@ mod tests {
                 })
                 .collect(),
             failed: (0..FAILED_MAX).map(|_| Digest([0xff; 32])).collect(),
+            service: Service::Decommissioned(u64::MAX),
         };
         let mut out = [0; RECORD_BYTES_MAX];
         let bytes = record.encode(&mut out).unwrap();

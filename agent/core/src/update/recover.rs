@@ -19,13 +19,13 @@
 //! RollingBack target    –                          mark bad did not get through        mark bad, reboot, bounded
 //! RollingBack other     –                          we are back                         mark bad again, settle
 //! Settled     other     –   (it was committed)     it died after its commit            settle: fell back, late
-//! Idle,       –         –   (running: not good)    a trial that the journal has lost   vouch for it, if it is well
-//!   Settled
+//! Idle,       –         –   (service: begun)       a reset, or the end of service, cut  begin it again
+//!   Settled   –         –   (running: not good)    a trial that the journal has lost   vouch for it, if it is well
 //! ```
 //! A verdict counts in the boot in which it was given: what came up once and was cut may not come up well again, so
 //! a commit that the bootloader does not confirm begins with the checks.
 
-use super::record::{Deployment, Outcome, OutcomeKind, Phase, Record};
+use super::record::{Deployment, Outcome, OutcomeKind, Phase, Record, Service};
 use super::step::{Action, Step};
 use crate::boot::{BootState, Group};
 use crate::digest::Digest;
@@ -52,6 +52,11 @@ pub fn recover(record: &Record, facts: Facts) -> Step {
         Phase::Settled(d, Outcome { kind: OutcomeKind::Committed, .. }) if d.target != running => {
             let why = "late fallback: it was committed, and the other group has come up all the same";
             Step::settled(record, d, outcome(OutcomeKind::FellBack, why))
+        }
+        // From its beginning: each part of it is idempotent, and which of them are done nobody has written down.
+        Phase::Idle | Phase::Settled(..) if record.service == Service::Resetting => Step::act(Action::Erase),
+        Phase::Idle | Phase::Settled(..) if matches!(record.service, Service::Decommissioning(_)) => {
+            Step::act(Action::DestroyKey)
         }
         Phase::Idle | Phase::Settled(..) if unknown_trial(record, facts) => Step::act(Action::Vouch),
         Phase::Idle | Phase::Settled(..) => Step::act(Action::Rest),

@@ -5,7 +5,7 @@
 //! its action, then feeds what came of it back as the next event. Power may vanish between any two of these; what
 //! [`recover`](super::recover) makes of each such moment is argued there.
 
-use super::record::{Deployment, GroupRelease, Outcome, OutcomeKind, Phase, Record, Report};
+use super::record::{Deployment, GroupRelease, Outcome, OutcomeKind, Phase, Record, Report, Service};
 use crate::boot::Group;
 use crate::fault::clip;
 use core::fmt::Display;
@@ -42,6 +42,10 @@ pub enum Action {
     LowerOther,
     /// Tell the bootloader that the target may not be booted again.
     MarkBad,
+    /// Destroy what the gateway shows its broker who it is by: the client key and its certificate.
+    DestroyKey,
+    /// Erase the data that the integrator named.
+    Erase,
 }
 
 impl Action {
@@ -62,6 +66,8 @@ impl Action {
             Action::MarkGood => "marking the target good",
             Action::LowerOther => "lowering the other group",
             Action::MarkBad => "marking the target bad",
+            Action::DestroyKey => "destroying the client key",
+            Action::Erase => "erasing the gateway's data",
         }
     }
 }
@@ -90,6 +96,10 @@ pub enum Event {
     Unhealthy(heapless::String<{ crate::limits::DETAIL_BYTES_MAX }>),
     /// A person wants the trial to end.
     RollBack(heapless::String<{ crate::limits::DETAIL_BYTES_MAX }>),
+    /// A person wants the gateway as the factory delivered it.
+    Reset,
+    /// A person takes the gateway out of service, now (Unix seconds).
+    Decommission(u64),
 }
 
 /// What follows: persist `record` if there is one, then do `action`; `pause` before it, if it is to be tried again.
@@ -112,7 +122,24 @@ pub fn step(record: &Record, doing: Action, event: Event, running: Group) -> Opt
     let settle = |d: Deployment, outcome: Outcome| Some(Step::settled(record, d, outcome));
 
     match (record.phase.clone(), doing, event) {
-        (Phase::Idle | Phase::Settled(..), Rest, Event::Offered(d)) => Some(Step::accepted(record, d)),
+        (Phase::Idle | Phase::Settled(..), Rest, Event::Offered(d)) if record.service == Service::In => {
+            Some(Step::accepted(record, d))
+        }
+
+        // A life-cycle story of its own, told only where no update is: on record first, so that whatever was begun is
+        // gone on with; then erased; on record as done only then.
+        (Phase::Idle | Phase::Settled(..), Rest, Event::Reset) if record.service == Service::In => {
+            Some(Step::serving(record, Service::Resetting, Erase))
+        }
+        (Phase::Idle | Phase::Settled(..), Rest, Event::Decommission(since))
+            if record.service == Service::In =>
+        {
+            Some(Step::serving(record, Service::Decommissioning(since), DestroyKey))
+        }
+        (Phase::Idle | Phase::Settled(..), DestroyKey, Event::Done) => act(Erase),
+        (Phase::Idle | Phase::Settled(..), DestroyKey, Event::Failed(_)) => later(DestroyKey),
+        (Phase::Idle | Phase::Settled(..), Erase, Event::Done) => Some(Step::erased(record)),
+        (Phase::Idle | Phase::Settled(..), Erase, Event::Failed(_)) => later(Erase),
 
         (Phase::Idle | Phase::Settled(..), Vouch, Event::Done) => act(Look),
         // The bootloader has it on trial and the other group is good: its tries run out, and then that one comes up.
@@ -190,6 +217,28 @@ impl Step {
     /// The phase, and what follows.
     pub(super) fn to(record: &Record, phase: Phase, action: Action) -> Self {
         Step { record: Some(Record { phase, ..record.clone() }), action, pause: false }
+    }
+
+    fn serving(record: &Record, service: Service, action: Action) -> Self {
+        Step { record: Some(Record { service, ..record.clone() }), action, pause: false }
+    }
+
+    /// A reset forgets what people said by hand and what failed here, and nothing that an attacker would like forgotten:
+    /// floor, time floor and sequence numbers stay, and so do attempts and outcomes that nobody has heard of yet. What
+    /// was committed stays on record too, or a later fallback from it would pass for what the gateway always ran.
+    fn erased(record: &Record) -> Self {
+        let mut next = record.clone();
+        next.service = match record.service {
+            Service::Decommissioning(since) => Service::Decommissioned(since),
+            _ => Service::In,
+        };
+        if next.service == Service::In {
+            next.failed.clear();
+            if matches!(&next.phase, Phase::Settled(_, outcome) if outcome.kind == OutcomeKind::Halted) {
+                next.phase = Phase::Idle;
+            }
+        }
+        Step { record: Some(next), action: Action::Look, pause: false }
     }
 
     fn accepted(record: &Record, mut d: Deployment) -> Self {

@@ -216,3 +216,22 @@ fn only_a_group_past_its_trial_is_confirmed_and_only_where_every_boot_is_counted
     assert_eq!((recover(&given_up, facts).action, confirms(&given_up, facts)), (Vouch, false));
     assert_eq!(recover(&given_up, Facts { running: A, ..facts }).action, Rest);
 }
+
+/// Which of its parts were done when the power went, nobody has written down: all of them are idempotent.
+#[test]
+fn a_reset_and_the_end_of_service_begin_again_at_the_next_start_and_a_late_fallback_is_told_first() {
+    use mainstay_core::update::Service::*;
+    for (service, action) in
+        [(In, Rest), (Resetting, Erase), (Decommissioning(9), DestroyKey), (Decommissioned(9), Rest)]
+    {
+        for name in [PhaseName::Idle, PhaseName::Settled] {
+            let record = Record { service, ..record(phase(name)) };
+            let step = recover(&record, facts(A, GOOD));
+            assert_eq!((&step.record, step.action), (&None, action), "{service:?}, {name:?}");
+        }
+        let committed = Phase::Settled(deployment(), outcome(OutcomeKind::Committed));
+        let step = recover(&Record { service, ..record(committed) }, facts(A, GOOD));
+        let record = step.record.expect("a record");
+        assert_eq!((record.service, step.action, record.unreported.len()), (service, Look, 1));
+    }
+}

@@ -2,9 +2,9 @@
 
 use crate::*;
 use mainstay_core::update::Action::*;
-use mainstay_core::update::{Action, Event, step};
+use mainstay_core::update::{Action, Event, Service, step};
 
-const ACTIONS: [Action; 14] = [
+const ACTIONS: [Action; 16] = [
     Rest,
     Look,
     Vouch,
@@ -19,6 +19,8 @@ const ACTIONS: [Action; 14] = [
     MarkGood,
     LowerOther,
     MarkBad,
+    DestroyKey,
+    Erase,
 ];
 
 fn events() -> Vec<(&'static str, Event)> {
@@ -34,6 +36,8 @@ fn events() -> Vec<(&'static str, Event)> {
         ("healthy", Event::Healthy),
         ("unhealthy", Event::Unhealthy(why())),
         ("roll back", Event::RollBack(why())),
+        ("reset", Event::Reset),
+        ("decommission", Event::Decommission(1_770_000_000)),
     ]
 }
 
@@ -53,6 +57,19 @@ const ROWS: &str = "
     Settled      *  Reboot         done         -                       Reboot        pause
     Idle         *  Reboot         failed       -                       Reboot        pause
     Settled      *  Reboot         failed       -                       Reboot        pause
+
+    Idle         *  Rest           reset        Idle                    Erase
+    Idle         *  Rest           decommission Idle                    DestroyKey
+    Idle         *  DestroyKey     done         -                       Erase
+    Idle         *  DestroyKey     failed       -                       DestroyKey    pause
+    Idle         *  Erase          done         Idle                    Look
+    Idle         *  Erase          failed       -                       Erase         pause
+    Settled      *  Rest           reset        Settled(Failed)         Erase
+    Settled      *  Rest           decommission Settled(Failed)         DestroyKey
+    Settled      *  DestroyKey     done         -                       Erase
+    Settled      *  DestroyKey     failed       -                       DestroyKey    pause
+    Settled      *  Erase          done         Settled(Failed)         Look
+    Settled      *  Erase          failed       -                       Erase         pause
 
     Waiting      *  AskToDownload  allowed      Downloading             Withdraw
     Waiting      *  AskToDownload  not_yet      -                       AskToDownload pause
@@ -238,4 +255,46 @@ fn who_goes_back_by_hand_after_the_commit_has_rolled_back_and_not_fallen_back() 
         assert_eq!(after.unreported.last().map(|r| r.outcome.kind), Some(OutcomeKind::RolledBack));
         assert_eq!(by_hand(A), None, "in the other group there is nothing to leave");
     }
+}
+
+/// What a person begins with the gateway as a whole: on record before anything is erased, and as done only after it.
+#[test]
+fn a_reset_leads_back_into_service_and_nothing_leads_back_from_the_end_of_it() {
+    use Service::*;
+    let (reset, end) = (Event::Reset, Event::Decommission(9));
+    #[rustfmt::skip]
+    let cases = [
+        // service             doing       event          service then             then
+        (In,                   Rest,       &reset,        Some(Resetting),         Erase),
+        (Resetting,            Erase,      &Event::Done,  Some(In),                Look),
+        (In,                   Rest,       &end,          Some(Decommissioning(9)), DestroyKey),
+        (Decommissioning(9),   DestroyKey, &Event::Done,  None,                    Erase),
+        (Decommissioning(9),   Erase,      &Event::Done,  Some(Decommissioned(9)), Look),
+    ];
+    for (service, doing, event, then, action) in cases {
+        let before = Record { service, ..record(Phase::Idle) };
+        let step = step(&before, doing, event.clone(), A).expect("a row");
+        assert_eq!((step.record.map(|r| r.service), step.action), (then, action), "{service:?} {event:?}");
+    }
+    for service in [Resetting, Decommissioning(9), Decommissioned(9)] {
+        let before = Record { service, ..record(Phase::Idle) };
+        for event in [Event::Offered(deployment()), Event::Reset, Event::Decommission(10)] {
+            assert_eq!(step(&before, Rest, event.clone(), A), None, "{service:?} takes {event:?}");
+        }
+    }
+}
+
+#[test]
+fn a_reset_forgets_what_was_said_by_hand_and_what_failed_and_nothing_that_guards_against_a_replay() {
+    let halted = Phase::Settled(deployment(), outcome(OutcomeKind::Halted));
+    let mut before = Record { service: Service::Resetting, desired_seq: [5, 6], ..record(halted) };
+    (before.time_floor, before.floor) = (7, 99);
+    before.remember_failed(Digest([9; 32]));
+    let after = step(&before, Erase, Event::Done, A).and_then(|step| step.record).expect("a record");
+    let expected = Record { service: Service::In, phase: Phase::Idle, failed: Default::default(), ..before };
+    assert_eq!(after, expected, "floor, sequence numbers, time, attempts, groups and reports stay");
+    // What was committed stays: a later fallback from it has to be known as one.
+    let committed = Phase::Settled(deployment(), outcome(OutcomeKind::Committed));
+    let before = Record { service: Service::Resetting, ..record(committed.clone()) };
+    assert_eq!(step(&before, Erase, Event::Done, B).and_then(|s| s.record).map(|r| r.phase), Some(committed));
 }

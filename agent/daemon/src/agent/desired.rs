@@ -130,6 +130,11 @@ impl Desires {
         }
     }
 
+    /// A factory reset: what a person said by hand counts no more.
+    pub(super) fn forget_what_was_cancelled(&mut self) {
+        (self.spurned, self.news) = (None, true);
+    }
+
     fn postpone(&mut self, manifest: Digest) {
         let failures = match &self.spurned {
             Some(spurned) if spurned.manifest == manifest => spurned.failures.saturating_add(1),
@@ -341,7 +346,8 @@ impl Agent {
 
     /// Holds what is desired against what is so, and does the next thing that follows.
     pub(super) fn reconsider(&mut self) {
-        if self.config.broker.is_none() || self.leaving {
+        let served = self.driver.record().service == Service::In;
+        if self.config.broker.is_none() || self.leaving.is_some() || !served {
             return; // by hand alone, or not any more
         }
         self.look_again_at_what_was_not_kept();
@@ -517,11 +523,11 @@ impl Agent {
         }
     }
 
-    fn unix(&self) -> Option<u64> {
+    pub(super) fn unix(&self) -> Option<u64> {
         mainstay_board_support::SystemClock.now().unix_s
     }
 
-    fn now(&self) -> u64 {
+    pub(super) fn now(&self) -> u64 {
         self.unix().unwrap_or(0)
     }
 }

@@ -29,6 +29,7 @@ pub use world::{Outside, World};
 
 use crate::audit_log::AuditLog;
 use crate::config::Config;
+use crate::erase::Belongings;
 use crate::health::Heartbeat;
 use crate::inflate::Zstd;
 use crate::store::FolderStore;
@@ -46,7 +47,7 @@ use reports::{Reporting, session};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
-use world::{Farewell, Living, Resting, workspace};
+use world::{Farewell, Living, Parting, Resting, workspace};
 
 /// What comes into the agent's inbox.
 pub enum Command {
@@ -72,8 +73,8 @@ pub struct Agent {
     reporting: Reporting,
     tickets: u64,
     session: u64,
-    /// A technician has sent the machine to the other group: nothing is begun any more that would touch it.
-    leaving: bool,
+    /// A technician has done something after which the machine has to go down (and what): nothing is begun any more.
+    leaving: Option<&'static str>,
     /// When the machine was asked to go down, and how long it is given. Until then news is read, and it is not asked
     /// again for each.
     asked: Option<(Instant, Duration)>,
@@ -146,6 +147,11 @@ impl Agent {
             trial: Resting { trial, heart: heart.clone(), shared: shared.clone() },
             power: Farewell { power: BoardPower::new(&board), shared: shared.clone() },
             observer: AgentObserver::new(shared.clone(), audit, heart.clone(), &trust.fleet, &config.device),
+            erase: Parting {
+                belongings: Belongings::of(&config),
+                heart: heart.clone(),
+                shared: shared.clone(),
+            },
             source: AgentSource::new(broker, shared.clone(), heart),
             inflate: Zstd::default(),
             workspace: workspace(),
@@ -164,7 +170,7 @@ impl Agent {
             reporting: Reporting::Not,
             tickets: 0,
             session: session(),
-            leaving: false,
+            leaving: None,
             asked: None,
             clock: ClockWatch::new(SystemClock.now().unix_s),
         };
@@ -227,8 +233,8 @@ impl Agent {
         while !self.shared.is_stopping() {
             let rest = match self.time_to_go_down() {
                 Some(_) => Rest::Rebooting,
-                None if self.leaving => {
-                    self.leave_for_the_other_group();
+                None if self.leaving.is_some() => {
+                    self.leave();
                     Rest::Rebooting
                 }
                 None => self.turn(),
@@ -267,7 +273,7 @@ impl Agent {
 
     /// How much longer the machine is given to go down, where it has been asked to.
     fn time_to_go_down(&self) -> Option<Duration> {
-        let asked = self.asked.filter(|_| self.leaving || self.driver.action() == Action::Reboot);
+        let asked = self.asked.filter(|_| self.leaving.is_some() || self.driver.action() == Action::Reboot);
         asked.and_then(|(at, given)| given.checked_sub(at.elapsed()))
     }
 
@@ -279,6 +285,7 @@ impl Agent {
     /// One turn of the driver, and what follows from it.
     pub fn turn(&mut self) -> Rest {
         let before = (self.driver.record().phase.clone(), self.driver.record().floor);
+        let service = self.driver.record().service;
         self.heart().beat();
         let rest = self.driver.turn(&mut self.world.parts()).unwrap_or_else(|fault| {
             // The state could not be made durable: nothing was done that it does not say, and it is tried again.
@@ -302,6 +309,9 @@ impl Agent {
         if self.driver.record().phase != before.0 {
             self.after_phase();
         }
+        if self.driver.record().service != service {
+            self.after_service();
+        }
         self.reconsider();
         self.report();
         self.release_watcher(rest);
@@ -314,6 +324,11 @@ impl Agent {
     fn release_watcher(&mut self, rest: Rest) {
         if self.shared.has_news(Urgency::BeforeReboot) {
             return; // it only pauses to hear that
+        }
+        if matches!(self.driver.action(), Action::Erase | Action::DestroyKey) && rest == Rest::Paused {
+            let why = self.shared.status().fault.unwrap_or_default();
+            let said = format!("not done yet, and on record: it is tried again, and at each start: {why}");
+            return self.world.observer.tell(Line::Failed(said));
         }
         let Some(version) = self.driver.record().phase.deployment().map(|d| d.version.clone()) else {
             return;

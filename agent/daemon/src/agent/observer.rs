@@ -207,6 +207,12 @@ impl Observer for AgentObserver {
                     self.tell(Line::Note(format!("waits for {why}")));
                 }
             }
+            Note::Service { now, .. } => {
+                let now = now.to_owned();
+                log::warn!("service: {}", crate::status::service_name(now));
+                self.shared.change(|status| status.record.service = now);
+                self.shared.tell();
+            }
             Note::Settled { deployment, outcome } => {
                 log::info!("settled: {} {}", deployment.version, outcome_text(outcome));
                 if outcome.kind == OutcomeKind::Committed {

@@ -17,6 +17,7 @@ use crate::transport::{self, ControlLink};
 use mainstay_board_support::gpio::Sign;
 use mainstay_core::report::{Availability, Presence};
 use mainstay_core::trust::TrustRoot;
+use mainstay_core::update::Service;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -46,6 +47,8 @@ pub struct Shared {
     stopping: AtomicBool,
     /// The machine has been asked to go down.
     going_down: AtomicBool,
+    /// The last word has been said, and the connection closed for good.
+    gone: AtomicBool,
     /// Does the control connection stand? A health check may ask.
     pub connected: Arc<AtomicBool>,
     /// Ends a trial, in which the agent has no eye for its inbox.
@@ -80,6 +83,7 @@ impl Shared {
             end: AtomicBool::default(),
             stopping: AtomicBool::default(),
             going_down: AtomicBool::default(),
+            gone: AtomicBool::default(),
             connected: Arc::default(),
             trial: Mutex::new(None),
             in_trial: AtomicBool::default(),
@@ -223,6 +227,9 @@ impl Shared {
             }
             _ => return false,
         };
+        if self.gone.load(Ordering::Acquire) {
+            return true; // that it is down now is what was wanted
+        }
         // Here and not in the agent: it may be in the middle of a trial whose checks ask.
         self.connected.store(link == LinkStatus::Connected, Ordering::Release);
         self.change(|status| status.link = link);
@@ -248,7 +255,7 @@ impl Shared {
 
     /// Tells how things are, where that differs from what was told last.
     pub fn tell(&self) {
-        let Some(voice) = self.voice.get() else { return };
+        let Some(voice) = self.voice.get().filter(|_| !self.gone.load(Ordering::Acquire)) else { return };
         let now = self.birth(voice.session);
         let mut said = lock(&voice.said);
         // The audit log grows with things that nobody needs to hear of by themselves.
@@ -286,9 +293,25 @@ impl Shared {
         }
     }
 
+    /// The last word of a gateway that is decommissioned, if it can still be said, and the connection closed for good. No
+    /// condition of what follows: whoever holds the cable must not be able to keep a key alive.
+    pub(super) fn leaves_for_good(&self) {
+        if self.gone.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.farewell(Availability::Decommissioned);
+        self.hang_up();
+        self.connected.store(false, Ordering::Release);
+        self.change(|status| status.link = LinkStatus::None);
+    }
+
     /// The farewell of a daemon that ends; then the connection is closed, so that the broker drops the will.
     pub fn close(&self) {
         self.farewell(Availability::Offline);
+        self.hang_up();
+    }
+
+    fn hang_up(&self) {
         let Some(voice) = self.voice.get() else { return };
         voice.link.stop();
         let begun = Instant::now();
@@ -298,7 +321,13 @@ impl Shared {
     }
 
     fn availability(&self, otherwise: Availability) -> Availability {
-        if self.going_down.load(Ordering::Acquire) { Availability::Rebooting } else { otherwise }
+        let service = lock(&self.status).record.service;
+        match (service, otherwise) {
+            (Service::Decommissioning(_) | Service::Decommissioned(_), _) => Availability::Decommissioned,
+            _ if self.going_down.load(Ordering::Acquire) => Availability::Rebooting,
+            (Service::Resetting, Availability::Online) => Availability::Resetting,
+            _ => otherwise,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::desired::CANCELLED;
 use super::{Agent, Line};
+use crate::erase::{out_of_service, time_text};
 use crate::file_source::FileSource;
 use mainstay_core::audit::Event;
 use mainstay_core::boot::Group;
@@ -9,7 +10,7 @@ use mainstay_core::bundle::VerifiedManifest;
 use mainstay_core::digest::Digest;
 use mainstay_core::fault;
 use mainstay_core::fault::{Fault, FaultKind};
-use mainstay_core::update::{OutcomeKind, Phase};
+use mainstay_core::update::{OutcomeKind, Phase, Service};
 use std::sync::mpsc::Sender;
 
 /// What is wanted, and where the answer goes. Every request is answered by exactly one [`Line::Done`] or
@@ -40,6 +41,10 @@ pub enum Wish {
     Approve,
     /// Drop what is not yet in its trial.
     Cancel,
+    /// Take the gateway back to how the factory delivered it.
+    FactoryReset,
+    /// Take the gateway of this name out of service for good.
+    Decommission(String),
 }
 
 /// What the bootloader can be told by hand.
@@ -61,7 +66,15 @@ impl Agent {
     /// Answers a technician.
     pub(super) fn on_technician(&mut self, request: Request) {
         let Request { what, reply } = request;
+        if let Some(said) = self.does_not_serve(&what) {
+            let _ = reply.send(said.map_or_else(|fault| Line::Failed(fault.to_string()), Line::Done));
+            return;
+        }
         let answer = match what {
+            Wish::FactoryReset | Wish::Decommission(_) => match self.begin_to_part(what, &reply) {
+                Ok(()) => return, // answered when it is done, or has to be tried again
+                Err(fault) => Err(fault),
+            },
             Wish::Install { bundle, retry, approve } => match self.install(*bundle, retry, approve, &reply) {
                 Ok(None) => return, // the observer answers when it has settled, or waits for a reboot
                 Ok(Some(said)) => Ok(said),
@@ -163,7 +176,7 @@ impl Agent {
     }
 
     fn go_back(&mut self) -> Result<String, Fault> {
-        if self.leaving {
+        if self.leaving.is_some() {
             return Ok("the machine has been asked to reboot into the other group".into());
         }
         let trial = matches!(self.driver.record().phase, Phase::Trial(_));
@@ -186,8 +199,8 @@ impl Agent {
         self.driver.left_by_hand(BY_HAND, &mut self.world.parts())?;
         log::warn!("by hand: rolled back to group {other}");
         self.audit(Event::RolledBackByHand, &[("group", &other)]);
-        self.leaving = true;
-        Ok(match self.leave_for_the_other_group() {
+        self.leaving = Some("rolled back by a technician");
+        Ok(match self.leave() {
             true => format!("group {other} is booted next: rebooting"),
             false => {
                 format!("group {other} is booted next, but the reboot failed (see the log): reboot by hand")
@@ -195,9 +208,10 @@ impl Agent {
         })
     }
 
-    /// The other group is booted next, and the machine has to go down. `false`: it could not be asked to.
-    pub(super) fn leave_for_the_other_group(&mut self) -> bool {
-        let asked = self.world.parts().power.reboot("Mainstay: rolled back by a technician");
+    /// The machine has to go down: a person has done something after which it must. `false`: it could not be asked to.
+    pub(super) fn leave(&mut self) -> bool {
+        let why = format!("Mainstay: {}", self.leaving.unwrap_or_default());
+        let asked = self.world.parts().power.reboot(&why);
         self.is_asked_to_go_down(asked.is_err());
         asked.inspect_err(|fault| log::error!("{fault}")).is_ok()
     }
@@ -220,6 +234,85 @@ impl Agent {
             );
         }
         Err(fault!(Refused, "cancel: nothing to cancel before a trial; `mainstay rollback` ends a trial"))
+    }
+
+    /// The answer of a gateway that is out of service, or on its way there, or in the middle of a reset. The bootloader
+    /// can be told something all the same: what boots is nobody's business but the person's who stands there.
+    fn does_not_serve(&self, what: &Wish) -> Option<Result<String, Fault>> {
+        let service = self.driver.record().service;
+        let same = match what {
+            Wish::Mark(_) => return None,
+            Wish::FactoryReset => service == Service::Resetting,
+            Wish::Decommission(name) => *name == self.config.device && service.out_since().is_some(),
+            _ => false,
+        };
+        match service {
+            Service::In => None,
+            Service::Decommissioned(since) if same => {
+                Some(Ok(format!("decommissioned since {}", time_text(since))))
+            }
+            _ if same => None, // who asks again waits for its end, too
+            Service::Resetting => Some(Err(fault!(Busy, "a factory reset is under way"))),
+            Service::Decommissioning(since) | Service::Decommissioned(since) => {
+                Some(Err(out_of_service(since)))
+            }
+        }
+    }
+
+    fn begin_to_part(&mut self, what: Wish, reply: &Sender<Line>) -> Result<(), Fault> {
+        if self.driver.record().service == Service::In {
+            self.no_trial()?;
+            if self.leaving.is_some() || !self.driver.accepts_offers() {
+                let doing = self.driver.action().name();
+                return Err(fault!(Busy, "busy: {doing}; `mainstay cancel` drops an update"));
+            }
+            let since = self.now().max(self.driver.record().time_floor);
+            match what {
+                Wish::Decommission(name) if name != self.config.device => {
+                    let device = &self.config.device;
+                    return Err(fault!(Refused, "decommission: this gateway is {device}, not {name}"));
+                }
+                Wish::Decommission(_) => {
+                    self.world.erase.belongings.can_be_given_up()?;
+                    self.driver.decommission(since, &mut self.world.parts())?;
+                }
+                _ => {
+                    self.world.erase.belongings.can_be_erased()?;
+                    self.driver.reset(&mut self.world.parts())?;
+                }
+            }
+        }
+        self.world.observer.watched_by(reply.clone());
+        self.show();
+        Ok(())
+    }
+
+    /// A reset, or the end of service, is done.
+    pub(super) fn after_service(&mut self) {
+        if self.driver.record().service == Service::In {
+            // The operator reads it in the presence, which stands until the machine is back.
+            self.shared.change(|status| status.waiting = Some("the reboot after a factory reset".into()));
+        }
+        let said = match self.driver.record().service {
+            Service::In if self.config.update.approve_reboot => {
+                "the factory reset is done; reboot when the plant allows it: what runs may hold on to what was erased"
+            }
+            Service::In => {
+                self.desires.forget_what_was_cancelled();
+                self.leaving = Some("factory reset");
+                match self.leave() {
+                    true => "the factory reset is done: rebooting",
+                    false => "the factory reset is done, but the reboot failed (see the log): reboot by hand",
+                }
+            }
+            Service::Decommissioned(_) => {
+                (self.link, self.connected) = (None, false);
+                self.world.observer.link = None;
+                "decommissioned: what this gateway needs of its key is gone; revoke its certificate at the broker"
+            }
+            Service::Resetting | Service::Decommissioning(_) => return,
+        };
+        self.world.observer.tell(Line::Done(said.into()));
     }
 
     fn no_trial(&self) -> Result<(), Fault> {

@@ -1,6 +1,7 @@
 //! The world as this gateway has it: every seam of the driver, made of the board, the state folder and the broker.
 
 use super::{AgentGate, AgentObserver, AgentSource, Interlock, Shared};
+use crate::erase::Belongings;
 use crate::health::{Feeder, HealthTrial, Heartbeat};
 use crate::inflate::Zstd;
 use crate::store::FolderStore;
@@ -26,6 +27,7 @@ pub struct World {
     pub observer: AgentObserver,
     /// Where objects come from.
     pub source: AgentSource,
+    pub(super) erase: Parting,
     pub(super) inflate: Zstd,
     pub(super) workspace: Box<[u8; WORKSPACE_BYTES]>,
     pub(super) trust: TrustRoot,
@@ -60,6 +62,7 @@ impl World {
             power: &mut self.power,
             observer: &mut self.observer,
             source: &mut self.source,
+            erase: &mut self.erase,
             inflate: &mut self.inflate,
             trust: &self.trust,
             workspace: &mut self.workspace,
@@ -110,6 +113,27 @@ impl Power for Farewell {
     fn reboot(&mut self, why: &str) -> Result<()> {
         self.shared.goes_down();
         self.power.reboot(why).inspect_err(|_| self.shared.stays_up())
+    }
+}
+
+/// Erases what the gateway gives up, which may take as long as it likes; and has the operator told before the key goes
+/// with which it could be told.
+pub(super) struct Parting {
+    pub belongings: Belongings,
+    pub heart: Arc<Heartbeat>,
+    pub shared: Arc<Shared>,
+}
+
+impl Erase for Parting {
+    fn erase(&mut self) -> Result<()> {
+        self.heart.rest();
+        let erased = self.belongings.erase();
+        self.heart.beat();
+        erased
+    }
+    fn destroy_key(&mut self) -> Result<()> {
+        self.shared.leaves_for_good();
+        self.belongings.destroy_key()
     }
 }
 

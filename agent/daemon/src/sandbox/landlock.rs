@@ -5,14 +5,15 @@
 //! allowed in its stead.
 
 use super::sys;
-use std::fs::OpenOptions;
-use std::os::fd::AsFd;
+use std::fs::{File, OpenOptions};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 const WRITE_FILE: u64 = 1 << 1;
+const REMOVE_FILE: u64 = 1 << 5;
 /// Remove folders and files, make folders, files, sockets, FIFOs and links.
-const CHANGE_FOLDER: u64 = 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 12;
+const CHANGE_FOLDER: u64 = 1 << 4 | REMOVE_FILE | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 12;
 /// Make device nodes: nobody may, anywhere.
 const MAKE_NODES: u64 = 1 << 6 | 1 << 11;
 /// Move and link between folders; version 2.
@@ -25,29 +26,39 @@ pub fn version() -> Result<u32, String> {
     sys::landlock_version()
 }
 
-/// Forbids every write but to `places`. What has been allowed, in one sentence.
-pub fn restrict(places: &[PathBuf]) -> Result<String, String> {
+/// Forbids every write but to `places`, and to remove files but from `given_up`. What has been allowed, in one sentence.
+pub fn restrict(places: &[PathBuf], given_up: &[PathBuf]) -> Result<String, String> {
     let version = version()?;
     let since = |first: u32, access: u64| if version >= first { access } else { 0 };
     let file = WRITE_FILE | since(3, TRUNCATE);
     let folder = file | CHANGE_FOLDER | since(2, REFER);
     let ruleset = sys::landlock_ruleset(folder | MAKE_NODES)?;
     let mut allowed: Vec<&Path> = Vec::new();
-    for place in places {
-        let Some(there) = there(place) else { continue };
-        // O_PATH: to name it, not to use it; a watchdog that is opened begins to count.
-        let opened =
-            OpenOptions::new().read(true).custom_flags(nix::libc::O_PATH | nix::libc::O_CLOEXEC).open(there);
-        let Ok(opened) = opened else { continue };
-        let is_folder = opened.metadata().is_ok_and(|found| found.is_dir());
-        sys::landlock_allow(&ruleset, opened.as_fd(), if is_folder { folder } else { file })
-            .map_err(|why| format!("{}: {why}", there.display()))?;
-        if !allowed.contains(&there) {
-            allowed.push(there);
+    for place in places.iter().filter_map(|place| there(place)) {
+        let Ok((opened, is_folder)) = name(place) else { continue };
+        allow(&ruleset, place, &opened, if is_folder { folder } else { file })?;
+        if !allowed.contains(&place) {
+            allowed.push(place);
         }
+    }
+    for place in given_up {
+        let Ok((opened, true)) = name(place) else { continue };
+        allow(&ruleset, place, &opened, REMOVE_FILE)?;
     }
     sys::landlock_restrict(&ruleset)?;
     Ok(format!("version {version}, writes to {} places", allowed.len()))
+}
+
+/// Opens a place to name it, not to use it (O_PATH): a watchdog that is opened begins to count. Is it a folder?
+fn name(place: &Path) -> std::io::Result<(File, bool)> {
+    let flags = nix::libc::O_PATH | nix::libc::O_CLOEXEC;
+    let opened = OpenOptions::new().read(true).custom_flags(flags).open(place)?;
+    let is_folder = opened.metadata()?.is_dir();
+    Ok((opened, is_folder))
+}
+
+fn allow(ruleset: &OwnedFd, place: &Path, opened: &File, access: u64) -> Result<(), String> {
+    sys::landlock_allow(ruleset, opened.as_fd(), access).map_err(|why| format!("{}: {why}", place.display()))
 }
 
 /// The place, or the folder in which it would be made; never the root of all.

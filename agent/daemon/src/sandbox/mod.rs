@@ -65,11 +65,12 @@ impl std::fmt::Display for Fence {
 /// Puts up all fences around this process. Before it has threads: those that are there already would stay outside.
 pub fn enter(config: &Config, board: &Board, running: Group) -> Vec<Fence> {
     let places = writable(config, board, running);
+    let given_up = given_up(config);
     let fence = |name, stands| Fence { name, stands };
     vec![
         fence("core dumps", sys::no_core_dumps().map(|()| "off".into())),
         fence("privileges", sys::no_new_privileges().map(|()| "no new ones".into())),
-        fence("landlock", landlock::restrict(&places)),
+        fence("landlock", landlock::restrict(&places, &given_up)),
         fence("capabilities", capabilities::drop_all_but_kept()),
         fence("seccomp", seccomp::install()),
     ]
@@ -102,7 +103,21 @@ fn writable(config: &Config, board: &Board, running: Group) -> Vec<PathBuf> {
     places.extend(lines.chain(toggled).map(|line| line.chip.clone()));
     places.extend(ALWAYS.iter().map(PathBuf::from));
     places.extend(config.sandbox.write.iter().cloned());
+    // What a factory reset and decommissioning erase.
+    places.extend(config.erase.iter().cloned());
+    places.extend(identity(config));
     places
+}
+
+/// The client's key and certificate, which decommissioning overwrites and removes.
+fn identity(config: &Config) -> Vec<PathBuf> {
+    let both = config.broker.iter().flat_map(|broker| [&broker.link.key, &broker.link.cert]);
+    both.filter_map(|path| path.canonicalize().ok()).collect()
+}
+
+/// The folders that they are removed from: nothing else is written there.
+fn given_up(config: &Config) -> Vec<PathBuf> {
+    identity(config).iter().filter_map(|path| path.parent()).map(Path::to_path_buf).collect()
 }
 
 /// The guard's last way to reset; nothing at all; the kernel's log.

@@ -284,7 +284,11 @@ impl Site {
 
     /// Sees what the gateway publishes under `leaf`.
     pub fn watch(&self, leaf: Leaf) -> Watcher {
-        let mut peer = Peer::connect(self.broker.port, &format!("watcher-{leaf:?}"));
+        self.watch_as(&format!("watcher-{leaf:?}"), leaf)
+    }
+
+    pub fn watch_as(&self, name: &str, leaf: Leaf) -> Watcher {
+        let mut peer = Peer::connect(self.broker.port, name);
         peer.subscribe(&topic::device("plant", "gw-1", leaf));
         Watcher(peer)
     }
