@@ -36,8 +36,13 @@ pub fn start(mut script: impl FnMut(TcpStream, Vec<u8>) + Send + 'static) -> Scr
 
 /// A PUBLISH at QoS 0.
 pub fn publish(topic: &str, payload: &[u8]) -> Vec<u8> {
+    publish_with(topic, &[], payload)
+}
+
+/// The same with properties, less than 128 bytes of them.
+pub fn publish_with(topic: &str, properties: &[u8], payload: &[u8]) -> Vec<u8> {
     let mut packet = vec![0x30];
-    let mut left = 2 + topic.len() + 1 + payload.len();
+    let mut left = 2 + topic.len() + 1 + properties.len() + payload.len();
     loop {
         let more = if left > 127 { 0x80 } else { 0 };
         packet.push((left % 128) as u8 | more);
@@ -48,7 +53,8 @@ pub fn publish(topic: &str, payload: &[u8]) -> Vec<u8> {
     }
     packet.extend((topic.len() as u16).to_be_bytes());
     packet.extend(topic.as_bytes());
-    packet.push(0); // no properties
+    packet.push(properties.len() as u8);
+    packet.extend(properties);
     packet.extend(payload);
     packet
 }
