@@ -18,6 +18,7 @@ use mainstay_core::digest::Digest;
 use mainstay_core::policy::{DesiredAction, DesiredState, MaintenanceWindow};
 use mainstay_core::topic::{Leaf, device, group_desired, manifest, trust};
 use mainstay_core::trust::{MessageKind, Role, TrustRoot};
+use mainstay_core::update::{PhaseName, Record};
 use mainstay_core::wire::encode_body;
 use std::fs;
 use std::io::Cursor;
@@ -27,7 +28,36 @@ use tempfile::TempDir;
 
 /// Some news, one after the other.
 pub fn run(data: &[u8]) {
-    let _ = live(&mut Unstructured::new(data));
+    let mut u = Unstructured::new(data);
+    let mut news = Vec::new();
+    while news.len() < NEWS_MAX && !u.is_empty() {
+        match News::arbitrary(&mut u) {
+            Ok(one) => news.push(one),
+            Err(_) => break,
+        }
+    }
+    live(&news);
+}
+
+/// Is what an operator means obeyed, and a bundle brought by hand written and proven? See `signed::check`.
+pub fn check() {
+    let desired = |seq| Desired {
+        for_device: true,
+        seq,
+        manifest: 1,
+        action: 0,
+        rollout_bp: 10_000,
+        window: None,
+        expires: None,
+        signed_at: 1_790_000_000,
+        salt: 0,
+        body: None,
+    };
+    let record =
+        live(&[News::Desired(desired(7)), News::Trust { rises_by: 1, release: 0b11_1000, body: None }]);
+    assert_eq!((record.desired_seq, record.time_floor), ([0, 7], 1_790_000_000));
+    let record = live(&[News::Bundle { plan: crate::signed::sound(), retry: false }, News::Turn]);
+    assert_eq!(record.phase.name(), PhaseName::Installed, "{record:?}");
 }
 
 /// What comes to the agent.
@@ -78,20 +108,17 @@ struct Desired<'a> {
 const GROUP: &str = "line-2";
 const NEWS_MAX: usize = 6;
 
-fn live(u: &mut Unstructured<'_>) -> arbitrary::Result<()> {
+fn live(news: &[News<'_>]) -> Record {
     let place = Place::fresh();
-    let mut news = Vec::new();
-    while news.len() < NEWS_MAX && !u.is_empty() {
-        news.push(News::arbitrary(u)?);
-    }
     let (slot, environment) = (place.read("slot-a"), place.read("grubenv"));
     // The agent's workspace, its buffers, one bundle and its status: what a gateway has for it.
-    bounded(4 * 1024 * 1024, || {
+    let record = bounded(4 * 1024 * 1024, || {
         let base = Base::open(&place.path("mainstay.toml")).expect("a gateway that is in order");
         let shared = Shared::new(base.status(true), base.opened.trust.clone());
         let mut agent = base.agent(None, shared.clone()).expect("starts");
+        let _ = agent.turn(); // the first one looks at the boot state; nothing is offered before
         let mut before = shared.status();
-        for news in &news {
+        for news in news {
             hear(&mut agent, &shared, news);
             let after = shared.status();
             let risen = |i: usize| after.record.desired_seq[i] >= before.record.desired_seq[i];
@@ -103,13 +130,14 @@ fn live(u: &mut Unstructured<'_>) -> arbitrary::Result<()> {
             assert!(after.trust.1 >= before.trust.1, "the trust root's version never falls");
             before = after;
         }
+        before.record
     });
     assert!(place.read("slot-a") == slot, "the running slot is never written");
     let env = Format::Grub.parse(&[place.read("grubenv")]).expect("is always whole");
     let state = Mainstay.state(env.vars()).expect("and means something");
     assert!(state.group(Group::A).bootable(), "the running group stays bootable");
     assert!(place.read("grubenv") == environment || !state.group(Group::B).bootable(), "nobody said: reboot");
-    Ok(())
+    record
 }
 
 fn hear(agent: &mut Agent, shared: &Shared, news: &News<'_>) {

@@ -1,5 +1,5 @@
-//! Writes the seeds: `seeds FOLDER`. The fuzzer's runtime is linked in, for the code around it is built for it; no target
-//! runs.
+//! Writes the seeds: `seeds FOLDER`, after asking the targets that are long ways whether they reach their ends. The
+//! fuzzer's runtime is linked in, for the code around it is built for it; it does not run.
 
 use libfuzzer_sys as _;
 use std::process::ExitCode;
@@ -9,6 +9,8 @@ fn main() -> ExitCode {
         eprintln!("usage: seeds FOLDER");
         return ExitCode::from(2);
     };
+    mainstay_fuzz::signed::check();
+    mainstay_fuzz::messages::check();
     match mainstay_fuzz::seeds::write(folder.as_ref()) {
         Ok(count) => println!("seeds: {count}"),
         Err(e) => {
