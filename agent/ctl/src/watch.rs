@@ -278,6 +278,19 @@ pub fn as_json(id: &str, said: &Said) -> Value {
     }
 }
 
+/// JSON on one line, for programs, and for people who look on. RFC 8259 wants C0 escaped and lets DEL and C1 stand,
+/// which terminals obey as well. Control characters stand in strings alone, where each may be escaped.
+pub fn one_line(value: &Value) -> String {
+    let mut out = String::new();
+    for c in value.to_string().chars() {
+        match c.is_control() {
+            true => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            false => out.push(c),
+        }
+    }
+    out
+}
+
 /// A text from outside, with nothing in it that a terminal obeys.
 fn shown(text: &str) -> String {
     text.chars().map(|c| if mainstay_core::wire::is_unseen(c) { '?' } else { c }).collect()
@@ -371,6 +384,17 @@ mod tests {
              … and 1 more\n\
              2 gateways, 2 online\n"
         );
+    }
+
+    /// Found by the fuzz target `wire`: DEL and C1 (U+009B is CSI, as ESC [ is) came through `watch --json` as they were.
+    #[test]
+    fn a_line_of_json_obeys_nobody_and_says_the_same() {
+        let mut rude = presence(Availability::Online, 1);
+        rude.detail = clip("\u{1b}[2J\u{9b}2J\u{7f}é");
+        let value = as_json("gw", &Said::State(Some(Box::new(rude))));
+        let line = one_line(&value);
+        assert!(!line.chars().any(char::is_control), "{line:?}");
+        assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), value);
     }
 
     #[test]

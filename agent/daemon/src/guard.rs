@@ -224,6 +224,12 @@ fn guard(args: impl Iterator<Item = OsString>) -> u8 {
     u8::from(!dismissed)
 }
 
+/// Are these words a guard's command line? For the fuzzer.
+#[cfg(fuzzing)]
+pub fn is_an_order(words: impl Iterator<Item = OsString>) -> bool {
+    Order::parse(words).is_ok()
+}
+
 /// What its command line says.
 #[derive(Debug, PartialEq, Eq)]
 struct Order {

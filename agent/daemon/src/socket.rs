@@ -150,6 +150,12 @@ fn answer(mut stream: UnixStream, inbox: &SyncSender<Command>, shared: &Arc<Shar
     }
 }
 
+/// One connection's answer, for the fuzzer.
+#[cfg(fuzzing)]
+pub fn answer_one(stream: UnixStream, inbox: &SyncSender<Command>, shared: &Arc<Shared>) -> io::Result<()> {
+    answer(stream, inbox, shared)
+}
+
 /// Byte by byte: what follows the line is the bundle's.
 fn read_line(stream: &mut UnixStream) -> io::Result<String> {
     let mut line = Vec::new();

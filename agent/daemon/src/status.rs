@@ -82,7 +82,7 @@ impl Status {
             let held = match self.record.release(group) {
                 Some(release) => format!(
                     "{} (security version {}{})",
-                    release.version,
+                    printable(&release.version),
                     release.security_version,
                     if release.committed { ", committed" } else { "" }
                 ),
@@ -103,7 +103,9 @@ impl Status {
             write!(
                 out,
                 ": {} for group {}, attempt {}",
-                deployment.version, deployment.target, deployment.attempt
+                printable(&deployment.version),
+                deployment.target,
+                deployment.attempt
             )?;
         }
         if let Phase::Settled(_, outcome) | Phase::RollingBack(_, outcome) = &self.record.phase {
@@ -344,6 +346,8 @@ pub fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mainstay_core::digest::Digest;
+    use mainstay_core::update::{Deployment, GroupRelease};
 
     #[test]
     fn json_strings_escape_what_json_wants_escaped() {
@@ -367,6 +371,35 @@ mod tests {
             daemon: true,
             audit: Head::genesis("gw"),
         }
+    }
+
+    /// Found by the fuzz target `state`: a manifest's version is printable, but a record is read from a medium, which may
+    /// hold anything, and its versions were shown as they stood there.
+    #[test]
+    fn a_version_from_the_medium_does_not_steer_the_terminal() {
+        let rude = "2.0\u{1b}[2J\u{9b}2J";
+        let mut record = Record::factory(3);
+        *record.release_mut(Group::A) = Some(GroupRelease {
+            manifest: Digest([7; 32]),
+            version: rude.try_into().unwrap(),
+            security_version: 3,
+            committed: true,
+        });
+        record.phase = Phase::Waiting(Deployment {
+            manifest: Digest([7; 32]),
+            version: rude.try_into().unwrap(),
+            security_version: 3,
+            target: Group::B,
+            attempt: 1,
+            tries: 3,
+            deadline_s: 600,
+            required: heapless::Vec::new(),
+            not_before: None,
+            expires: None,
+        });
+        let text = Status { record, ..status() }.text();
+        assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
+        assert_eq!(text.matches("2.0\\u{1b}[2J\\u{9b}2J").count(), 2, "{text}");
     }
 
     #[test]

@@ -227,6 +227,27 @@ fn a_broker_that_floods_is_left_after_three_messages_and_found_again_ever_more_s
     );
 }
 
+/// A second copy of an object is no strike: a broker may give one upon each SUBSCRIBE. Each is acknowledged, and waits
+/// for that as a whole; a broker that sends them faster than acknowledgements go out filled the memory.
+#[test]
+fn an_object_that_comes_again_without_end_does_not_make_us_grow() {
+    let object = vec![7; 90_000];
+    let name = Digest::of(&object);
+    let packet = scripted::publish_at_least_once(&topics().object(&name), 1, &object);
+    let flooding = scripted::start(move |mut stream, _| {
+        scripted::send(&mut stream, &scripted::CONNACK);
+        while scripted::send(&mut stream, &packet) {}
+    });
+    let (mut source, _, _) = source(flooding.port);
+    source.fetch(&name, 0).expect("it comes, and again");
+    let (before, begun) = (rss_kib(), Instant::now());
+    while begun.elapsed() < Duration::from_secs(3) && source.stats().bytes < 1 << 30 {
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(rss_kib() < before + 32 * 1024, "from {before} to {} KiB: {:?}", rss_kib(), source.stats());
+    }
+    assert!(source.stats().refetches > 100, "{:?}", source.stats());
+}
+
 #[test]
 fn damaged_packets_never_stop_the_connections_thread() {
     // Goal: whatever bytes a broker sends, the worst is a new connection. Method: real packets of every kind a broker

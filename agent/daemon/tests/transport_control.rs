@@ -225,6 +225,29 @@ fn a_second_gateway_with_our_name_is_named_as_the_cause() {
     assert!(cause.contains("is there a second gw-1?"), "{cause}");
 }
 
+/// Found by reading what the fuzz target `mqtt` calls: an alias is kept for as long as the connection, and with it the
+/// whole packet that brought it, whatever maximum was announced. A hostile broker could fill the memory of a gateway
+/// with messages that are otherwise as they should be.
+#[test]
+fn a_broker_that_uses_topic_aliases_is_hung_up_on() {
+    let broker = scripted::start(|mut stream, _| {
+        scripted::send(&mut stream, &scripted::CONNACK);
+        let topic = topics().desired_of_group("g").to_string();
+        for alias in 1..=u16::MAX {
+            let [high, low] = alias.to_be_bytes();
+            let packet = scripted::publish_with(&topic, &[0x23, high, low], &[0; 4000]);
+            if !scripted::send(&mut stream, &packet) {
+                break;
+            }
+        }
+    });
+    let (_link, mut events) = start(plain(broker.port));
+    let before = rss_kib();
+    let cause = disconnected(&mut events);
+    assert!(cause.contains("topic aliases"), "{cause}");
+    assert!(rss_kib() < before + 8 * 1024, "from {before} to {} KiB", rss_kib());
+}
+
 #[test]
 fn a_broker_that_ignores_receive_maximum_is_not_read_any_further_and_loses_nothing() {
     // rumqttd sends its whole queue at once.

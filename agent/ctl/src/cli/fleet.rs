@@ -252,7 +252,7 @@ pub(super) fn watch(command: &Watch) -> Result<()> {
         };
         let new = fleet.take(&id, &said, message.retained);
         if command.json {
-            say(watching::as_json(&id, &said));
+            say(watching::one_line(&watching::as_json(&id, &said)));
         } else if live {
             stale |= new;
             if stale && drawn.elapsed() >= REDRAW {

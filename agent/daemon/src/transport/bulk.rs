@@ -32,6 +32,9 @@ use std::time::{Duration, Instant};
 
 /// The largest packet: an object of 96 KiB, its topic, and the header of an answer.
 pub const PACKET_BYTES_MAX: u32 = 100 * 1024;
+/// Orders that wait for room: the largest window takes 33 objects' SUBSCRIBE, UNSUBSCRIBE and acknowledgement, and a
+/// broker may send each object again upon each SUBSCRIBE. About 200 bytes each.
+const QUEUE_MAX: usize = 512;
 /// How soon a cancelled fetch is over.
 pub const CANCEL_LATENCY: Duration = Duration::from_millis(100);
 /// A status that does not change is told again this often.
@@ -281,7 +284,12 @@ impl State {
 
     /// Does what the pull orders, as far as there is room.
     fn send(&mut self) {
-        self.queue.extend(self.pull.orders());
+        self.queue.extend(self.pull.orders().into_iter().map(light));
+        if self.queue.len() > QUEUE_MAX {
+            self.hang_up =
+                Some(format!("the broker sends faster than {QUEUE_MAX} messages can be acknowledged"));
+            self.queue.clear(); // `connected` orders all that is still wanted anew
+        }
         let (Some(client), Some(topics)) = (&self.client, &self.topics) else { return };
         if !self.up {
             self.queue.clear(); // `connected` orders all that is still wanted anew
@@ -352,7 +360,7 @@ impl State {
         let object = Object { publish, header, connection: self.connection };
         match name {
             // An empty retained message is how a topic is cleared: it says that there is nothing.
-            Some(_) if cleared => self.queue.push_back(Order::Acknowledge(object)),
+            Some(_) if cleared => self.queue.push_back(light(Order::Acknowledge(object))),
             Some(name) => {
                 self.pull.arrived(&name, object, bytes, now);
             }
@@ -372,6 +380,19 @@ impl State {
         if let Some(name) = name {
             self.pull.subscribed(&name, refused.is_none(), Instant::now());
         }
+    }
+}
+
+/// An acknowledgement takes an identifier alone. What waits for its turn shall not keep a packet alive, topic included:
+/// both are parts of it. Who still needs the object has a copy of his own.
+fn light(order: Order<Object>) -> Order<Object> {
+    match order {
+        Order::Acknowledge(mut object) => {
+            (object.publish.payload, object.publish.topic) = Default::default();
+            object.publish.properties = None;
+            Order::Acknowledge(object)
+        }
+        other => other,
     }
 }
 

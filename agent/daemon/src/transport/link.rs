@@ -14,7 +14,7 @@ use super::backoff::{Backoff, Bounds, STEADY};
 use super::config::{BrokerConfig, Endpoint};
 use super::tunnel::{self, Tls, Tunnel};
 use mainstay_core::{fault, fault::Fault};
-use rumqttc::v5::mqttbytes::v5::{DisconnectReasonCode, Packet};
+use rumqttc::v5::mqttbytes::v5::{DisconnectReasonCode, Packet, Publish};
 use rumqttc::v5::{Client, Connection, ConnectionError, Event, MqttOptions, MqttState, StateError};
 use rumqttc::{NetworkOptions, Outgoing, Transport};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -185,6 +185,9 @@ impl Run {
                     handler.connected(connack.session_present, theirs.min(self.ids));
                     Ok(())
                 }
+                Event::Incoming(Packet::Publish(publish)) if has_an_alias(&publish) => {
+                    Err("the broker uses topic aliases, and we have allowed none".into())
+                }
                 event => handler.event(event),
             };
             if let Err(cause) = going_on {
@@ -245,6 +248,12 @@ impl Run {
         };
         format!("broker {to}: {what}")
     }
+}
+
+/// We announce no Topic Alias Maximum, so no broker may send an alias (MQTT 5 section 3.3.2.3.4). rumqttc keeps each all
+/// the same, and with it the packet that brought it: 65,535 aliases would pin 8 GiB.
+fn has_an_alias(publish: &Publish) -> bool {
+    publish.properties.as_ref().is_some_and(|properties| properties.topic_alias.is_some())
 }
 
 struct Ended {

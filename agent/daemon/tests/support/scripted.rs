@@ -36,8 +36,23 @@ pub fn start(mut script: impl FnMut(TcpStream, Vec<u8>) + Send + 'static) -> Scr
 
 /// A PUBLISH at QoS 0.
 pub fn publish(topic: &str, payload: &[u8]) -> Vec<u8> {
+    publish_with(topic, &[], payload)
+}
+
+/// A PUBLISH at QoS 1.
+pub fn publish_at_least_once(topic: &str, id: u16, payload: &[u8]) -> Vec<u8> {
+    // The identifier stands between topic and properties (MQTT 5 section 3.3.2): where their length was, at QoS 0.
+    let [high, low] = id.to_be_bytes();
+    let mut packet = publish_with(topic, &[], &[&[low, 0], payload].concat());
+    let at = packet.len() - payload.len() - 3;
+    (packet[0], packet[at]) = (0x32, high);
+    packet
+}
+
+/// A PUBLISH at QoS 0 with properties, less than 128 bytes of them.
+pub fn publish_with(topic: &str, properties: &[u8], payload: &[u8]) -> Vec<u8> {
     let mut packet = vec![0x30];
-    let mut left = 2 + topic.len() + 1 + payload.len();
+    let mut left = 2 + topic.len() + 1 + properties.len() + payload.len();
     loop {
         let more = if left > 127 { 0x80 } else { 0 };
         packet.push((left % 128) as u8 | more);
@@ -48,7 +63,8 @@ pub fn publish(topic: &str, payload: &[u8]) -> Vec<u8> {
     }
     packet.extend((topic.len() as u16).to_be_bytes());
     packet.extend(topic.as_bytes());
-    packet.push(0); // no properties
+    packet.push(properties.len() as u8);
+    packet.extend(properties);
     packet.extend(payload);
     packet
 }

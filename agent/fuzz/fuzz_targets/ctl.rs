@@ -1,0 +1,4 @@
+//! See `src/ctl.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| mainstay_fuzz::ctl::run(data));
