@@ -127,10 +127,10 @@ impl StateStore for FolderStore {
         let lengths = self.read(file)?;
         let pair = self.choose(file, lengths);
         let (copy, seq) = (pair.next_copy, pair.next_seq);
+        let path = self.path(file, copy);
         let [written, found] = &mut *self.buffers;
         let (written, found) = (&mut written[..copy_bytes(file)], &mut found[..copy_bytes(file)]);
         write(file, seq, bytes, written)?;
-        let path = self.path(file, copy);
         self.unsure[file as usize] = Some(copy);
         (|| {
             let new = !path.exists();
