@@ -1,5 +1,4 @@
-//! The decompressor on the device, over frames that nobody has proven: C code, so the one target that is worth an
-//! address sanitizer (`run --asan`).
+//! The decompressor on the device, over frames that nobody has proven: C code.
 //!
 //! Claims: what comes out fits the buffer, whatever the frame says; nothing beyond the buffer changes; the context can
 //! be used again after any frame; a frame of zstd's own unpacks to what went in.
