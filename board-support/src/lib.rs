@@ -15,7 +15,20 @@
 //! It decides nothing about updates: `mainstay-core` does. Everything here blocks and answers
 //! [`Fault`](mainstay_core::fault::Fault)s that say what was expected and what was found.
 
-#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::todo,
+        clippy::unimplemented,
+        clippy::indexing_slicing,
+        clippy::string_slice,
+        clippy::get_unwrap
+    )
+)]
 
 pub mod board;
 mod boot_control;

@@ -66,9 +66,9 @@ impl NoSlots {
     fn take_zeros(&mut self, mut length: usize) {
         const ZEROS: [u8; 512] = [0; 512];
         while length > 0 {
-            let step = length.min(ZEROS.len());
-            self.take(&ZEROS[..step]);
-            length -= step;
+            let zeros = ZEROS.get(..length).unwrap_or(&ZEROS);
+            self.take(zeros);
+            length -= zeros.len();
         }
     }
 

@@ -2,6 +2,21 @@
 //!
 //! Exit codes: 0 done; 1 refused or failed, and standard error says why; 2 the words were wrong.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::todo,
+        clippy::unimplemented,
+        clippy::indexing_slicing,
+        clippy::string_slice,
+        clippy::get_unwrap
+    )
+)]
+
 use mainstay::agent::{Agent, Command, Line, Mark, Request, Shared, Wish};
 use mainstay::file_source::FileSource;
 use mainstay::run::{self, Base};

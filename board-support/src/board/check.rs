@@ -21,7 +21,7 @@ pub(super) fn board(board: &Board, top: &Table<'_>) -> Result<()> {
 
 fn each_slot_once(board: &Board) -> Result<()> {
     for (i, slot) in board.slots.iter().enumerate() {
-        let twin = board.slots[..i].iter().find(|s| s.group == slot.group && s.class == slot.class);
+        let twin = board.slots.iter().take(i).find(|s| s.group == slot.group && s.class == slot.class);
         if let Some(twin) = twin {
             let what = format!(
                 "expected one slot of group {} for class {}, found another in line {}",
@@ -57,7 +57,7 @@ fn same_classes(board: &Board, top: &Table<'_>) -> Result<()> {
 
 fn no_two_slots_overlap(board: &Board) -> Result<()> {
     for (i, slot) in board.slots.iter().enumerate() {
-        for other in &board.slots[..i] {
+        for other in board.slots.iter().take(i) {
             if same_path(&slot.device, &other.device) && parts_overlap(&slot.part, &other.part) {
                 let what = format!(
                     "expected a place of its own, found that it overlaps {} of group {} in line {}",
@@ -123,6 +123,6 @@ fn same_path(a: &Path, b: &Path) -> bool {
 }
 
 fn at_slot(board: &Board, index: usize, key: &str, what: String) -> TomlError {
-    let slot: &SlotSpec = &board.slots[index];
-    TomlError::new(&board.file, slot.line, format!("slot[{index}].{key}"), what)
+    let line = board.slots.get(index).map_or(0, |slot: &SlotSpec| slot.line);
+    TomlError::new(&board.file, line, format!("slot[{index}].{key}"), what)
 }

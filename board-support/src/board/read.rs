@@ -49,13 +49,13 @@ fn compatible(top: &mut Table<'_>) -> Result<Text<COMPATIBLE_BYTES_MAX>> {
 }
 
 fn boot(mut table: Table<'_>, base: &Path) -> Result<Boot> {
-    let kind = one_of(&table.need("bootloader", "\"uboot\" or \"grub\"")?, &["uboot", "grub"])?;
+    let kind = one_of(&table.need("bootloader", "\"uboot\" or \"grub\"")?, &[("uboot", 0), ("grub", 1)])?;
+    let (ours, raucs) = (("mainstay", Convention::Mainstay), ("rauc", Convention::Rauc));
     let convention = match (table.value("convention"), kind) {
-        (Some(value), 0) => one_of(&value, &["mainstay", "rauc", "bootcount"])?,
-        (Some(value), _) => one_of(&value, &["mainstay", "rauc"])?, // GRUB counts nothing by itself
-        (None, _) => 0,
+        (Some(value), 0) => one_of(&value, &[ours, raucs, ("bootcount", Convention::Bootcount)])?,
+        (Some(value), _) => one_of(&value, &[ours, raucs])?, // GRUB counts nothing by itself
+        (None, _) => Convention::Mainstay,
     };
-    let convention = [Convention::Mainstay, Convention::Rauc, Convention::Bootcount][convention];
     let bootloader = if kind == 0 { uboot(&mut table, base)? } else { grub(&mut table, base)? };
     let lock_file = match (table.value("lock_file"), kind) {
         (Some(value), _) => value.path(base)?,
@@ -100,7 +100,7 @@ fn uboot(table: &mut Table<'_>, base: &Path) -> Result<Bootloader> {
             );
         }
         if let Some(value) = table.value("flags") {
-            flags = [Scheme::Incremental, Scheme::Boolean][one_of(&value, &["incremental", "boolean"])?];
+            flags = one_of(&value, &[("incremental", Scheme::Incremental), ("boolean", Scheme::Boolean)])?;
         }
     }
     Ok(Bootloader::UBoot { copies, flags })
@@ -154,7 +154,7 @@ fn slots(top: &mut Table<'_>, base: &Path) -> Result<Vec<SlotSpec>> {
 
 fn slot(mut table: Table<'_>, base: &Path) -> Result<SlotSpec> {
     let group = table.need("group", "\"A\" or \"B\"")?;
-    let group = Group::BOTH[one_of(&group, &["A", "B"])?];
+    let group = one_of(&group, &[("A", Group::A), ("B", Group::B)])?;
     let class = class(&table.need("class", "a slot class, as in \"rootfs\"")?)?;
     let device = table.need("device", "the path of a block device or an image file")?.path(base)?;
     let part = part(&mut table)?;
@@ -206,7 +206,7 @@ fn part(table: &mut Table<'_>) -> Result<Part> {
 
 fn watchdog(mut table: Table<'_>, base: &Path) -> Result<WatchdogSpec> {
     let kind = table.need("kind", "\"device\" or \"simulated\" or \"none\"")?;
-    let kind = one_of(&kind, &["device", "simulated", "none"])?;
+    let kind = one_of(&kind, &[("device", 0), ("simulated", 1), ("none", 2)])?;
     let watchdog = if kind == 2 {
         WatchdogSpec::None
     } else {
@@ -226,7 +226,7 @@ fn reboot(mut table: Table<'_>) -> Result<RebootSpec> {
     let command = table.value("command");
     let reboot = match (kind, command) {
         (Some(kind), None) => {
-            one_of(&kind, &["system"])?;
+            one_of(&kind, &[("system", ())])?;
             RebootSpec::System
         }
         (None, Some(command)) => {
@@ -281,11 +281,12 @@ fn gpio_line(table: &mut Table<'_>, base: &Path) -> Result<LineSpec> {
     Ok(LineSpec { chip, line, active_low })
 }
 
-/// The place of the value's text among `words`.
-fn one_of(value: &Value<'_>, words: &[&str]) -> Result<usize> {
-    let expected = words.iter().map(|w| format!("{w:?}")).collect::<Vec<_>>().join(" or ");
+/// What the value's text stands for.
+fn one_of<T: Copy>(value: &Value<'_>, words: &[(&str, T)]) -> Result<T> {
+    let expected = words.iter().map(|(word, _)| format!("{word:?}")).collect::<Vec<_>>().join(" or ");
     let text = value.text(&expected)?;
-    words.iter().position(|w| *w == text).ok_or_else(|| value.wrong(&expected))
+    let found = words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
+    found.ok_or_else(|| value.wrong(&expected))
 }
 
 /// A range has to end at a file offset (below 2^63).

@@ -141,7 +141,7 @@ impl std::fmt::Display for Damage {
 fn copy_at(file: &File, bytes: u64, block: u64, lba: u64) -> Copy {
     let mut header = [0u8; 512];
     file.read_exact_at(&mut header, lba * block).map_err(Damage::Unreadable)?;
-    if &header[..8] != b"EFI PART" {
+    if !header.starts_with(b"EFI PART") {
         return Err(Damage::NoSignature);
     }
     let length = u32_at(&header, 12) as usize;
@@ -149,8 +149,11 @@ fn copy_at(file: &File, bytes: u64, block: u64, lba: u64) -> Copy {
         return Err(Damage::Field("header size", length as u64));
     }
     let expected = u32_at(&header, 16);
-    header[16..20].fill(0);
-    let found = CRC.checksum(&header[..length]);
+    // The CRC is taken with its own field as zeros.
+    let (before, after) = (header.get(..16), header.get(20..length));
+    let mut digest = CRC.digest();
+    [before, Some(&[0; 4][..]), after].into_iter().flatten().for_each(|part| digest.update(part));
+    let found = digest.finalize();
     if found != expected {
         return Err(Damage::Crc { of: "header", expected, found });
     }
@@ -178,11 +181,11 @@ fn entries(file: &File, bytes: u64, block: u64, header: &[u8; 512]) -> Copy {
     let mut partitions = Vec::new();
     let mut outside = None;
     for number in 1..=count {
-        let entry = &mut buffer[..size as usize];
+        let Some(entry) = buffer.get_mut(..size as usize) else { break }; // it is at most as long
         file.read_exact_at(entry, from + u64::from(number - 1) * u64::from(size))
             .map_err(Damage::Unreadable)?;
         digest.update(entry);
-        if entry[..16].iter().any(|b| *b != 0) {
+        if entry.iter().take(16).any(|b| *b != 0) {
             let (first, last) = (u64_at(entry, 32), u64_at(entry, 40));
             if first > last || !usable.contains(&first) || !usable.contains(&last) || last >= bytes / block {
                 outside = Some(number);
@@ -203,7 +206,8 @@ fn entries(file: &File, bytes: u64, block: u64, header: &[u8; 512]) -> Copy {
 }
 
 fn label(entry: &[u8]) -> String {
-    let units = entry[56..128].chunks_exact(2).map(|two| u16::from_le_bytes([two[0], two[1]]));
+    let (units, _) = entry.get(56..128).unwrap_or_default().as_chunks::<2>();
+    let units = units.iter().map(|two| u16::from_le_bytes(*two));
     char::decode_utf16(units.take_while(|unit| *unit != 0)).map(|c| c.unwrap_or('\u{fffd}')).collect()
 }
 
@@ -215,13 +219,14 @@ fn uuid(entry: &[u8]) -> String {
         if matches!(i, 4 | 6 | 8 | 10) {
             text.push('-');
         }
-        text.push_str(&format!("{:02x}", entry[16 + at]));
+        text.push_str(&format!("{:02x}", entry.get(16 + at).copied().unwrap_or(0)));
     }
     text
 }
 
+/// 0 beyond the end: headers have 512 bytes, entries at least 128.
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+    bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |four| u32::from_le_bytes(*four))
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {

@@ -8,6 +8,7 @@
 
 mod gpt;
 mod in_use;
+#[expect(clippy::indexing_slicing, reason = "lengths of its own buffers, and none from outside")]
 mod medium;
 mod place;
 
@@ -60,6 +61,7 @@ pub fn devices(board: &Board, group: Group) -> Vec<PathBuf> {
         .collect()
 }
 
+#[expect(clippy::indexing_slicing, reason = "places in its own lists, from the line before")]
 impl BoardSlots {
     /// The slots of `board`, of which `running` is never written. Opens nothing yet.
     pub fn new(board: &Board, running: Group) -> BoardSlots {
@@ -198,6 +200,7 @@ impl BoardSlots {
     }
 }
 
+#[expect(clippy::indexing_slicing, reason = "places in its own lists, from the line before")]
 impl SlotWriter for BoardSlots {
     fn open(&mut self, group: Group, class: &str) -> Result<u64> {
         let slot = self.opened(group, class)?;

@@ -334,8 +334,9 @@ impl Agent {
         let name = d.manifest;
         match self.world.store.load(StateFile::Manifest, &mut bytes) {
             // What stands there is not this deployment's, or is damaged: the driver finds that by itself.
-            Ok(Some(length)) if Digest::of(&bytes[..length]) == name => {
-                if let Err(fault) = VerifiedManifest::open(&self.world.trust, &bytes[..length]) {
+            Ok(Some(length)) if bytes.get(..length).is_some_and(|bytes| Digest::of(bytes) == name) => {
+                let envelope = bytes.get(..length).unwrap_or_default();
+                if let Err(fault) = VerifiedManifest::open(&self.world.trust, envelope) {
                     let version = self.world.trust.version;
                     self.stop(&format!("not believed under trust root {version}: {fault}"));
                 }
