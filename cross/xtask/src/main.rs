@@ -7,6 +7,7 @@ mod deb;
 mod dist;
 mod measure;
 mod musl;
+mod mutants;
 mod recipes;
 mod size;
 mod target;
@@ -33,10 +34,13 @@ cargo xtask COMMAND
   bench [--size MIB] [--rounds N] [--folder DIR]
                               measure an install from a local file, beside dd conv=fsync and one SHA-256 pass
                               (default: 1024 MiB, 3 rounds)
+  mutants [--seams | --source] [--only TEXT]
+                              play every wrong order and every left-out check on its list, and say which test catches it:
+                              --seams: wrappers in the simulator; --source: changed sources, in a copy of the workspace
   help                        this text
 
-A command ends with 0 when everything it measured is within its budget, with 1 when something is above or two builds
-differ, and with 2 when it could not measure.
+A command ends with 0 when everything it measured is within its budget, with 1 when something is above, two builds differ
+or a mutant survives, and with 2 when it could not measure.
 ";
 
 /// How a command can fail.
@@ -45,6 +49,8 @@ enum Failure {
     AboveBudget(String),
     /// It was built twice, and is not the same.
     Differs(String),
+    /// Mutants that no test catches.
+    Survived(String),
     /// It could not be measured.
     Unmeasured(String),
 }
@@ -74,6 +80,10 @@ fn main() -> ExitCode {
             eprintln!("xtask: not reproducible: {what}");
             ExitCode::from(1)
         }
+        Err(Failure::Survived(which)) => {
+            eprintln!("xtask: no test catches: {which}");
+            ExitCode::from(1)
+        }
         Err(Failure::Unmeasured(why)) => {
             eprintln!("xtask: {why}");
             ExitCode::from(2)
@@ -89,6 +99,7 @@ fn run(mut args: lexopt::Parser) -> Outcome {
         Some(Value(command)) if command == "recipes" => recipes::run(args),
         Some(Value(command)) if command == "footprint" => measure::run("footprint", args),
         Some(Value(command)) if command == "bench" => measure::run("install", args),
+        Some(Value(command)) if command == "mutants" => mutants::run(args),
         Some(Value(command)) if command == "help" => help(),
         Some(Short('h') | Long("help")) | None => help(),
         Some(other) => Err(other.unexpected().into()),
