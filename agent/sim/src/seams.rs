@@ -150,6 +150,11 @@ impl SimState {
         SimState { shared: shared.clone(), agent, unsure: Rc::default() }
     }
 
+    /// The agent's generation.
+    pub const fn agent(&self) -> u8 {
+        self.agent
+    }
+
     fn copies(&self, file: StateFile) -> [Vec<u8>; 2] {
         self.shared.with(|world| state::read(&world.disk, file, View::Direct))
     }
@@ -237,7 +242,9 @@ pub struct SimPower(pub Shared);
 
 impl Power for SimPower {
     fn reboot(&mut self, _: &str) -> Result<()> {
-        self.0.effect("a reboot is asked for", Op::Other)
+        self.0.effect("a reboot is asked for", Op::Other)?;
+        self.0.with(|world| world.going_down = true);
+        Ok(())
     }
 }
 

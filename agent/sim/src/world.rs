@@ -78,6 +78,12 @@ pub struct World {
     pub watchdog: Watchdog,
     /// What is wrong with the gateway, beside one effect.
     pub ills: Ills,
+    /// The reset line has taken what was asked of it.
+    pub going_down: bool,
+    /// Which effects a mutant leaves out, by name.
+    pub leaves_out: Option<&'static str>,
+    /// The bootloader goes by these bytes, whatever the agent writes: it reads another environment.
+    pub elsewhere: Option<Vec<Vec<u8>>>,
     /// What the invariants go by.
     pub watch: Watch,
     /// What happened, for people: the last lines of a life that went wrong.
@@ -227,6 +233,9 @@ impl World {
             clock: CLOCK_AT_FIRST,
             watchdog: Watchdog::default(),
             ills: Ills::default(),
+            going_down: false,
+            leaves_out: None,
+            elsewhere: None,
             watch: Watch::new(first.security_version, second.is_some()),
             trace: None,
             forks: None,
@@ -361,6 +370,7 @@ impl World {
         self.disk.lose_power(keeps, own);
         self.look_at_env();
         self.running = None;
+        self.going_down = false;
         self.watchdog = Watchdog::default();
         self.outside.link_ends();
         self.watch.session_ends();
@@ -492,6 +502,9 @@ impl Shared {
     /// One effect.
     pub fn effect(&self, name: &str, op: Op<'_>) -> Result<()> {
         self.with(|world| {
+            if world.leaves_out == Some(name) {
+                return Ok(());
+            }
             world.effects += 1;
             world.watchdog.feed();
             Forks::grow(world, &op);
@@ -521,7 +534,7 @@ impl Shared {
             if world.boots > BOOTS_MAX {
                 violated(Figure::Stuck, format_args!("it settles: {BOOTS_MAX} boots, and it has not"));
             }
-            match world.boot(&world.env()) {
+            match world.boot(&world.elsewhere.clone().unwrap_or_else(|| world.env())) {
                 Ok(boot) => (boot, !world.ills.read_only),
                 Err(fault) => {
                     violated(Figure::Unbootable, format_args!("the bootloader cannot go on: {fault}"))
