@@ -26,13 +26,13 @@ fn main() -> ExitCode {
         let (by, under) = match found {
             Some(found) if found.by.starts_with(row.by) => {
                 caught += 1;
-                (row.by.to_string(), found.under.to_string())
+                (row.by.to_string(), found.under.name())
             }
             Some(found) => {
                 eprintln!("{name}: expected {:?}, found {:?} under {}", row.by, found.by, found.schedule);
-                ("nobody".into(), found.under.to_string())
+                ("nobody".into(), found.under.name())
             }
-            None => ("nobody".into(), "every schedule".into()),
+            None => ("nobody".into(), row.under.name()),
         };
         all += 1;
         println!(

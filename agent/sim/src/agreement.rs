@@ -28,7 +28,7 @@ pub struct Agreement {
 impl Agreement {
     /// What of it decides how a life goes on.
     pub fn state(&self) -> impl std::fmt::Debug + '_ {
-        (self.leave, &self.failed)
+        (self.leave, &self.failed, self.attempts, self.time_floor)
     }
 }
 
@@ -50,7 +50,7 @@ pub fn all(world: &mut World, on_record: &Record) -> Result<(), Violation> {
     invariant_no_late_fallback_where_it_is_prevented(world, on_record)
 }
 
-/// A group is armed, so many tries. Called when the environment has changed by it.
+/// Somebody asks that a group is armed, so many tries.
 pub fn armed(world: &World, group: Group, tries: u8) {
     if world.watch.rotten {
         return;
@@ -81,6 +81,8 @@ pub fn armed(world: &World, group: Group, tries: u8) {
     }
 }
 
+/// What a write that succeeded has put there stays. (One that is said to have failed may be undone: its step has not been
+/// taken.)
 fn invariant_the_record_never_goes_back(world: &mut World, on_record: &Record) -> Result<(), Violation> {
     let Agreement { attempts, time_floor, failed, .. } = &mut world.watch.agreement;
     if on_record.attempts < *attempts || on_record.time_floor < *time_floor {
@@ -90,7 +92,6 @@ fn invariant_the_record_never_goes_back(world: &mut World, on_record: &Record) -
         );
         return Err(Violation::new(Figure::LostOutcome, what));
     }
-    (*attempts, *time_floor) = (on_record.attempts, on_record.time_floor);
     match &on_record.phase {
         Phase::Settled(d, outcome)
             if matches!(outcome.kind, OutcomeKind::RolledBack | OutcomeKind::FellBack) =>
@@ -103,6 +104,15 @@ fn invariant_the_record_never_goes_back(world: &mut World, on_record: &Record) -
         _ => {}
     }
     Ok(())
+}
+
+/// A write of the record has succeeded: what stands on the medium now may not be undone.
+pub fn confirmed(world: &mut World) {
+    if let Ok(Some(on_record)) = record(world) {
+        let Agreement { attempts, time_floor, .. } = &mut world.watch.agreement;
+        *attempts = on_record.attempts.max(*attempts);
+        *time_floor = on_record.time_floor.max(*time_floor);
+    }
 }
 
 fn invariant_a_commit_raises_the_floor(on_record: &Record) -> Result<(), Violation> {

@@ -79,11 +79,6 @@ impl Watch {
         }
     }
 
-    /// Somebody asks the bootloader for a change.
-    pub fn asked(&mut self, asked: Asked) {
-        self.asked = Some(asked);
-    }
-
     /// Nothing runs any more.
     pub fn session_ends(&mut self) {
         self.asked = None;
@@ -120,6 +115,14 @@ pub fn all(world: &mut World) {
     }
 }
 
+/// Somebody asks the bootloader for a change.
+pub fn asked(world: &mut World, asked: Asked) {
+    if let Asked::Trial(group, tries) = asked {
+        agreement::armed(world, group, tries);
+    }
+    world.watch.asked = Some(asked);
+}
+
 /// The copies change: keeps count of what is good, and of what is tried. Called with the variables as they were.
 pub fn environment_changed(world: &mut World) {
     let Some(asked) = world.watch.asked else { return };
@@ -127,7 +130,6 @@ pub fn environment_changed(world: &mut World) {
         Asked::Off(group) => world.watch.approved[group as usize] = false,
         Asked::Trial(group, tries) => {
             world.watch.approved[group as usize] = false;
-            agreement::armed(world, group, tries);
             let tries = u32::from(tries.min(world.convention().tries_max()));
             let attempt = record(world).ok().flatten().map_or(0, |record| record.attempts);
             let trial = world.watch.trial[group as usize];

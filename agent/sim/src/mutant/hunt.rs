@@ -1,6 +1,7 @@
-//! Hunts one mutant: lives its story undisturbed, then with one thing going wrong, until a check does not hold.
+//! Hunts one mutant: lives its story undisturbed, then with what the table says going wrong once, until a check does not
+//! hold.
 
-use super::{Mutant, Row, Tale};
+use super::{Mutant, Row, Tale, Under};
 use crate::life::{Life, Story};
 use crate::odd_stories::meddled;
 use crate::power::{Answer, Keeps, Upset, Upsets};
@@ -15,7 +16,7 @@ pub struct Caught {
     /// What did not hold.
     pub by: String,
     /// What had to go wrong for it.
-    pub under: &'static str,
+    pub under: Under,
     /// The schedule, on a line.
     pub schedule: String,
 }
@@ -44,18 +45,17 @@ fn hunt_in(row: &Row, mutant: Option<Mutant>) -> Option<Caught> {
     let told = Some(case).filter(|_| matches!(row.tale, Tale::Told(_)));
     let trace = match sweep.live(&Upsets::new(), &|life| told.is_none_or(|case| case.as_told(life))) {
         Ok(life) => life.trace,
-        Err(found) => return Some(caught("undisturbed", &found)),
+        Err(found) => return Some(caught(Under::Undisturbed, &found)),
     };
     // Where somebody meddles, what else goes wrong may end the story in another way.
     let told = told.filter(|case| !meddled.iter().any(|other| other.story.name == case.story.name));
-    for (under, upsets, only) in WRONG {
-        for at in effects(&trace, *only) {
-            for upset in *upsets {
-                let row = vec![(at, *upset)];
-                let fits = |life: &Life| told.is_none_or(|case| may_end(case, life, &row, board));
-                if let Err(found) = sweep.live(&row, &fits) {
-                    return Some(caught(under, &found));
-                }
+    let (upsets, only) = upsets(row.under);
+    for at in effects(&trace, only) {
+        for upset in upsets {
+            let upsets = vec![(at, *upset)];
+            let fits = |life: &Life| told.is_none_or(|case| may_end(case, life, &upsets, board));
+            if let Err(found) = sweep.live(&upsets, &fits) {
+                return Some(caught(row.under, &found));
             }
         }
     }
@@ -70,7 +70,7 @@ fn may_end(case: &Case, life: &Life, row: &Upsets, board: Board) -> bool {
     }
 }
 
-fn caught(under: &'static str, found: &Found) -> Caught {
+fn caught(under: Under, found: &Found) -> Caught {
     Caught { by: found.broken.what.clone(), under, schedule: schedule::text(&found.schedule) }
 }
 
@@ -85,17 +85,17 @@ fn effects(trace: &[String], only: Option<&str>) -> Vec<u32> {
 }
 
 const TRIES: u8 = 3;
-const SEGMENT: Option<&str> = Some("a segment is written");
-
-/// What goes wrong, one at a time: at every effect, or at those of one name.
-const WRONG: &[(&str, &[Upset], Option<&str>)] = &[
-    ("one cut", &CUTS, None),
-    ("one failure", &FAILURES, None),
-    ("a medium that lies once", &[Upset::Lost, Upset::Stuck(1)], SEGMENT),
-    ("a link that lies once", &[Upset::Link(Answer::Corrupts, 1), Upset::Link(Answer::Drops, 2)], None),
-    // A prefix of the sectors, where two draws have not been enough.
-    ("one cut within a write", &[Upset::Cut(Keeps::Prefix(1)), Upset::Cut(Keeps::Prefix(2))], None),
-];
+/// What goes wrong at each effect, or at each of one name.
+const fn upsets(under: Under) -> (&'static [Upset], Option<&'static str>) {
+    match under {
+        Under::Undisturbed => (&[], None),
+        Under::Cut => (&CUTS, None),
+        Under::CutWithin => (&[Upset::Cut(Keeps::Prefix(1)), Upset::Cut(Keeps::Prefix(2))], None),
+        Under::Failure => (&FAILURES, None),
+        Under::MediumLies => (&[Upset::Lost, Upset::Stuck(1)], Some("a segment is written")),
+        Under::LinkLies => (&[Upset::Link(Answer::Corrupts, 1), Upset::Link(Answer::Drops, 2)], None),
+    }
+}
 
 #[cfg(test)]
 mod tests {

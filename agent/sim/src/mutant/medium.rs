@@ -1,6 +1,7 @@
 //! What stands under the stores: which copy of the record is written, and which syncs are left out.
 
 use super::Mutant;
+use crate::agreement;
 use crate::disk::{Place, View};
 use crate::state;
 use crate::world::{Op, Shared};
@@ -34,7 +35,9 @@ pub(super) fn persist(shared: &Shared, agent: u8, record: &[u8], which: Copies) 
     copies::write(FILE, pair.next_seq, &payload, bytes)?;
     let place = Place::State(FILE, copy);
     shared.effect("the record is written", Op::Write(place, 0, bytes))?;
-    shared.effect("the record is synced", Op::Sync(place))
+    shared.effect("the record is synced", Op::Sync(place))?;
+    shared.with(agreement::confirmed);
+    Ok(())
 }
 
 impl Mutant {

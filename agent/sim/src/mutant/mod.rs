@@ -18,7 +18,7 @@ mod table;
 mod trial;
 
 pub use hunt::{Caught, hunt, without};
-pub use table::{Row, TABLE, Tale};
+pub use table::{Row, TABLE, Tale, Under};
 
 use crate::world::Shared;
 use mainstay_core::boot::{BootState, Group};

@@ -2,6 +2,7 @@
 
 use super::Mutant::{self, *};
 use crate::outside::Twist;
+use Under::{Cut, CutWithin, LinkLies, MediumLies};
 
 /// One of them.
 pub struct Row {
@@ -15,6 +16,8 @@ pub struct Row {
     pub board: usize,
     /// In which story.
     pub tale: Tale,
+    /// What has to go wrong beside it.
+    pub under: Under,
     /// How the check that sees it begins.
     pub by: &'static str,
 }
@@ -26,6 +29,37 @@ pub enum Tale {
     Told(&'static str),
     /// With something happening beside it: the invariants alone decide.
     Twisted(&'static str, Twist),
+}
+
+/// What goes wrong, one at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Under {
+    /// Nothing.
+    Undisturbed,
+    /// A cut, at each effect in turn.
+    Cut,
+    /// A cut after each of the first sectors of each write.
+    CutWithin,
+    /// An effect that fails.
+    Failure,
+    /// A segment that the medium acknowledges and does not keep.
+    MediumLies,
+    /// A link that gives something else.
+    LinkLies,
+}
+
+impl Under {
+    /// For people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Under::Undisturbed => "undisturbed",
+            Under::Cut => "one cut",
+            Under::CutWithin => "one cut within a write",
+            Under::Failure => "one failure",
+            Under::MediumLies => "a medium that lies once",
+            Under::LinkLies => "a link that lies once",
+        }
+    }
 }
 
 const GOOD: Tale = Tale::Told("a good update");
@@ -71,7 +105,7 @@ pub const TABLE: &[Row] = &[
     row(MarkGoodForgotten,        BOOT,  "does not mark good, and answers that it has", UBOOT, GOOD, COMES_UP),
     row(MarksTheWrongGroupGood,   BOOT,  "marks the other group good", UBOOT, GOOD, COMES_UP),
     row(CommitsBehindTheOther,    BOOT,  "commits, and puts the other group first", UBOOT, GOOD, COMES_UP),
-    row(BootsNotConfirmed,        BOOT,  "does not confirm a boot where every boot is counted", GRUB_RAUC, OLDER, TRUE),
+    under(Cut, BootsNotConfirmed,        BOOT,  "does not confirm a boot where every boot is counted", GRUB_RAUC, OLDER, TRUE),
     row(MarksTheWrongGroupBad,    BOOT,  "marks the group that runs bad in the place of the target", UBOOT, UNHEALTHY, COMES_UP),
     row(MarkBadForgotten,         BOOT,  "does not mark bad what is given up", UBOOT, UNHEALTHY, GIVEN_UP),
     row(LateFallbackNotPrevented, BOOT,  "leaves the other group in the order against the policy", UBOOT, Tale::Told("a good update, and no late fallback"), PREVENTED),
@@ -85,21 +119,21 @@ pub const TABLE: &[Row] = &[
     row(ActsBeforeItPersists,     STATE, "acts before the record says so", UBOOT, GOOD, ON_RECORD),
     row(ArmsBeforeTheRecord,      STATE, "writes the environment before the record", UBOOT, GOOD, ON_RECORD),
     row(CommittedBeforeMarkGood,  STATE, "records the commit before the target is marked good", UBOOT, GOOD, PASSED),
-    row(InstalledBeforeReadBack,  STATE, "records the install before it is read back", UBOOT, GOOD, HOLDS),
+    under(MediumLies, InstalledBeforeReadBack,  STATE, "records the install before it is read back", UBOOT, GOOD, HOLDS),
     row(OutcomeForgotten,         STATE, "does not keep outcomes over a restart", UBOOT, GOOD, SETTLED),
     row(OutcomeBeforeItIsSettled, STATE, "queues \"committed\" when the trial begins", UBOOT, GOOD, SETTLED),
-    row(FailedForgotten,          STATE, "forgets bundles whose trial failed", UBOOT, Tale::Told("an unhealthy image, offered again"), AGAIN),
+    under(Cut, FailedForgotten,          STATE, "forgets bundles whose trial failed", UBOOT, Tale::Told("an unhealthy image, offered again"), AGAIN),
     row(RebootsNotCounted,        STATE, "does not count the reboots into a trial", UBOOT, Tale::Told("a bootloader that reads another environment"), SETTLES),
     row(TimeForgotten,            STATE, "forgets the time that has passed", UBOOT, GOOD, BACK),
     row(AttemptsForgotten,        STATE, "counts deployments from zero again", UBOOT, GOOD, BACK),
     row(TargetNotForgotten,       STATE, "still knows what the target held while it is written", UBOOT, Tale::Told("a good update after a bad one"), HOLDS),
-    row(OneCopyOnly,              STATE, "keeps the record in one copy", UBOOT, HISTORY, "the record is always readable"),
-    row(NewerCopyOverwritten,     STATE, "writes over the newer copy of the record", UBOOT, Tale::Told("an unhealthy image after a long history"), BACK),
+    under(CutWithin, OneCopyOnly,              STATE, "keeps the record in one copy", UBOOT, HISTORY, "the record is always readable"),
+    under(CutWithin, NewerCopyOverwritten,     STATE, "writes over the newer copy of the record", UBOOT, Tale::Told("an unhealthy image after a long history"), BACK),
     row(ManifestNotWritten,       STATE, "does not keep the manifest", UBOOT, GOOD, MANIFEST),
     row(LostRecordTakenForNone,   STATE, "takes a record that is lost for one that never was", UBOOT_RAUC, Tale::Twisted("a good update", Twist::RecordIsLostInTrial), PASSED),
     // what stands under the stores
     row(RecordNotSynced,          SYNC,  "does not sync the record", UBOOT, GOOD, ON_RECORD),
-    row(ManifestNotSynced,        SYNC,  "does not sync the manifest", UBOOT, SECOND, MANIFEST),
+    under(Cut, ManifestNotSynced,        SYNC,  "does not sync the manifest", UBOOT, SECOND, MANIFEST),
     row(FolderNotSynced,          SYNC,  "does not sync the folder of a new file", UBOOT, GOOD, MANIFEST),
     row(EnvironmentNotSynced,     SYNC,  "does not sync the environment", UBOOT, OLDER, TORN),
     // SlotWriter
@@ -107,10 +141,10 @@ pub const TABLE: &[Row] = &[
     row(OneSlotNotSynced,         SLOTS, "does not sync the last slot", UBOOT, GOOD, HOLDS),
     row(SyncedAfterTheRecord,     SLOTS, "syncs the slots when they are armed, after \"installed\" is on record", UBOOT, GOOD, HOLDS),
     row(WritesTheRunningGroup,    SLOTS, "writes the group that runs", UBOOT, GOOD, "the running group is never written"),
-    row(ReadBackFromMemory,       SLOTS, "answers a read back with what was written", UBOOT, GOOD, HOLDS),
+    under(MediumLies, ReadBackFromMemory,     SLOTS, "answers a read back with what was written", UBOOT, GOOD, HOLDS),
     // TrialRunner
     row(TrialSkipped,             TRIAL, "is healthy at once", UBOOT, GOOD, PASSED),
-    row(VerdictOfAnEarlierBoot,   TRIAL, "carries a verdict over to the next boot", UBOOT, GOOD, PASSED),
+    under(Cut, VerdictOfAnEarlierBoot,   TRIAL, "carries a verdict over to the next boot", UBOOT, GOOD, PASSED),
     row(RequiredCountsAsWanted,   TRIAL, "is healthy although a required check fails", UBOOT, UNHEALTHY, PASSED),
     row(WantedCountsAsRequired,   TRIAL, "is unhealthy because a wanted check fails", UBOOT, Tale::Told("an image whose wanted check fails"), ENDS),
     row(FaultCountsAsHealthy,     TRIAL, "is healthy when the trial could not be run", UBOOT, Tale::Told("a person rolls back"), PASSED),
@@ -122,7 +156,7 @@ pub const TABLE: &[Row] = &[
     row(ReportsAtVerdict,         "Observer", "reports \"committed\" at the verdict, before the commit", UBOOT, GOOD, TRUE),
     // PieceSource, Inflate
     row(LinkDownIsNotFound,       "PieceSource", "takes a link that is down for an object that is not there", UBOOT, Tale::Told("the link is down in between"), ENDS),
-    row(NeverAsksAgain,           "PieceSource", "gives up at the first object that is not what its name says", UBOOT, GOOD, ENDS),
+    under(LinkLies, NeverAsksAgain,           "PieceSource", "gives up at the first object that is not what its name says", UBOOT, GOOD, ENDS),
     row(InflatesShort,            "Inflate", "unpacks all but the last byte", UBOOT, GOOD, ENDS),
     // the agent's loop
     row(AcknowledgesEarly,        LOOP,  "strikes an outcome off before the operator has it", UBOOT, GOOD, SETTLED),
@@ -139,6 +173,18 @@ const TRIAL: &str = "TrialRunner";
 const GATE: &str = "Gate";
 const LOOP: &str = "the agent's loop";
 
+const fn under(
+    under: Under,
+    mutant: Mutant,
+    seam: &'static str,
+    does: &'static str,
+    board: usize,
+    tale: Tale,
+    by: &'static str,
+) -> Row {
+    Row { under, ..row(mutant, seam, does, board, tale, by) }
+}
+
 const fn row(
     mutant: Mutant,
     seam: &'static str,
@@ -147,5 +193,5 @@ const fn row(
     tale: Tale,
     by: &'static str,
 ) -> Row {
-    Row { mutant, seam, does, board, tale, by }
+    Row { mutant, seam, does, board, tale, under: Under::Undisturbed, by }
 }
