@@ -214,6 +214,7 @@ pub fn all(tries: u8) -> Vec<Case> {
     cases.extend(by_hand_and_by_time(&tell, &image));
     cases.extend(trust(&tell, &image));
     cases.extend(generations(&tell, &image));
+    cases.extend(crate::odd_stories::odd(tries));
     cases
 }
 
