@@ -56,7 +56,8 @@ pub fn armed(world: &World, group: Group, tries: u8) {
         return;
     }
     let on_record = record(world).ok().flatten();
-    let Some(Record { phase: Phase::Trial(d), .. }) = &on_record else {
+    // A rollback that stands on the medium though its write was said to have failed is a trial to the agent still.
+    let Some(Record { phase: Phase::Trial(d) | Phase::RollingBack(d, _), .. }) = &on_record else {
         let phase = on_record.map(|record| record.phase.name());
         violated(
             Figure::WrongGroup,

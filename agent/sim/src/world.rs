@@ -462,6 +462,13 @@ impl World {
         }
     }
 
+    /// A sync that does not happen: the kernel takes its pages for clean.
+    fn gives_up(&mut self, op: &Op<'_>) {
+        if let Op::Sync(place) = op {
+            self.disk.fail_sync(*place);
+        }
+    }
+
     /// Some sectors of a write get as far as the cache.
     fn apply_some(&mut self, op: &Op<'_>, mut through: impl FnMut(usize) -> bool) {
         if let Op::Write(place, at, bytes) = *op {
@@ -485,14 +492,13 @@ impl World {
             _ => {}
         }
         if let Some(fault) = self.refuses(op) {
+            self.gives_up(op);
             return Err(fault);
         }
         let boots = matches!(op, Op::Save(..)); // a bootloader's medium is assumed to say when it fails
         match upset {
             Some(Upset::Fails) => {
-                if let Op::Sync(place) = op {
-                    self.disk.fail_sync(*place);
-                }
+                self.gives_up(op);
                 failed()
             }
             Some(Upset::FailsButStands) => {
@@ -500,13 +506,12 @@ impl World {
                 failed()
             }
             Some(Upset::Short(through)) => {
+                self.gives_up(op);
                 self.apply_some(op, |n| n < usize::from(through));
                 failed()
             }
             Some(Upset::Lost) if !boots => {
-                if let Op::Sync(place) = op {
-                    self.disk.fail_sync(*place);
-                }
+                self.gives_up(op);
                 Ok(())
             }
             Some(Upset::Stuck(seed)) if matches!(op, Op::Write(..)) => {
