@@ -325,6 +325,16 @@ mod tests {
         assert_eq!(looker.persist(StateFile::Journal, b"y").unwrap_err().kind, FaultKind::Refused);
     }
 
+    /// What nothing can be made durable on: /dev/null takes every write, and fdatasync(2) of it is an error.
+    #[test]
+    fn a_copy_that_cannot_be_made_durable_is_a_fault() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = FolderStore::open(folder.path()).unwrap();
+        std::os::unix::fs::symlink("/dev/null", folder.path().join("journal.0")).unwrap();
+        let fault = store.persist(StateFile::Journal, b"x").unwrap_err();
+        assert!(fault.what.contains("journal.0"), "{fault}");
+    }
+
     #[test]
     fn state_is_for_its_owner_only() {
         let parent = tempfile::tempdir().unwrap();

@@ -13,8 +13,8 @@
 //! ```
 
 use crate::bundle::Operator;
-use crate::hostile::Mutant;
 use crate::life::{Broken, Life, Nursery, Story, violation_of};
+use crate::mutant::Mutant;
 use crate::power::{Keeps, Upset, Upsets, Violation};
 use crate::sweep::{Found, Tally};
 use crate::world::{Op, World};

@@ -14,6 +14,8 @@ pub enum Behaviour {
     Healthy,
     /// A required check fails.
     Unhealthy,
+    /// A wanted check fails, which decides nothing.
+    WantedCheckFails,
     /// The bootloader jumps into it, and nothing is ever heard of it again until the watchdog bites.
     NeverBoots,
     /// The bootloader cannot load it: it goes on to the next group, or resets.

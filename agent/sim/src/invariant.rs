@@ -4,8 +4,9 @@
 //! They look at the media, as the next boot would find them, and never at the agent's memory. What they remember of
 //! the past stands in [`Watch`].
 
+use crate::agreement::{self, Agreement};
 use crate::disk::{DATA, KEYS, Own};
-use crate::image::Behaviour;
+use crate::image::{Behaviour, Image};
 use crate::power::{Down, Figure, Violation, down, violated};
 use crate::seams::OLDEST_FORMAT;
 use crate::state::{self, Damaged};
@@ -52,10 +53,14 @@ pub struct Watch {
     floor: u32,
     trial: [Trial; 2],
     settled: Option<(u32, OutcomeKind)>,
+    /// What the record and the others must say of each other.
+    pub agreement: Agreement,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Trial {
+    /// Of which deployment: arming it again gives it no more boots.
+    attempt: u32,
     tries: u32,
     boots: u32,
 }
@@ -78,12 +83,8 @@ impl Watch {
             floor,
             trial: [Trial::default(); 2],
             settled: None,
+            agreement: Agreement::default(),
         }
-    }
-
-    /// Somebody asks the bootloader for a change.
-    pub fn asked(&mut self, asked: Asked) {
-        self.asked = Some(asked);
     }
 
     /// Nothing runs any more.
@@ -95,12 +96,35 @@ impl Watch {
     /// What of it decides how a life goes on.
     pub fn fingerprint(&self, into: &mut Hasher) {
         let Watch {
-            approved, rotten, deceived, late_fallback, floor, trial, settled, trust, seq, out, ..
+            approved,
+            rotten,
+            deceived,
+            late_fallback,
+            floor,
+            trial,
+            settled,
+            trust,
+            seq,
+            out,
+            agreement,
+            ..
         } = self;
         into.update(
             format!(
                 "{:?}",
-                (approved, rotten, deceived, late_fallback, floor, trial, settled, trust.1, seq, out)
+                (
+                    approved,
+                    rotten,
+                    deceived,
+                    late_fallback,
+                    floor,
+                    trial,
+                    settled,
+                    trust.1,
+                    seq,
+                    out,
+                    agreement.state()
+                )
             )
             .as_bytes(),
         );
@@ -115,10 +139,22 @@ pub fn all(world: &mut World) {
         .and_then(|()| invariant_what_was_given_up_is_gone_and_nothing_leads_back(world))
         .and_then(|()| invariant_nothing_unverified_is_bootable(world))
         .and_then(|()| invariant_a_committed_group_at_or_above_the_floor_always_comes_up(world))
-        .and_then(|()| invariant_committed_implies_that_the_checks_passed(world));
+        .and_then(|()| invariant_committed_implies_that_the_checks_passed(world))
+        .and_then(|()| match world.watch.record.clone() {
+            Some((_, Some(record))) => agreement::all(world, &record),
+            _ => Ok(()),
+        });
     if let Err(broken) = holds {
         down(Down::Violation(broken));
     }
+}
+
+/// Somebody asks the bootloader for a change.
+pub fn asked(world: &mut World, asked: Asked) {
+    if let Asked::Trial(group, tries) = asked {
+        agreement::armed(world, group, tries);
+    }
+    world.watch.asked = Some(asked);
 }
 
 /// The copies change: keeps count of what is good, and of what is tried. Called with the variables as they were.
@@ -129,7 +165,11 @@ pub fn environment_changed(world: &mut World) {
         Asked::Trial(group, tries) => {
             world.watch.approved[group as usize] = false;
             let tries = u32::from(tries.min(world.convention().tries_max()));
-            world.watch.trial[group as usize] = Trial { tries, boots: 0 };
+            let attempt = record(world).ok().flatten().map_or(0, |record| record.attempts);
+            let trial = world.watch.trial[group as usize];
+            let again = trial.attempt == attempt && !world.watch.rotten; // a lost record counts from 1 again
+            let boots = if again { trial.boots } else { 0 };
+            world.watch.trial[group as usize] = Trial { attempt, tries, boots };
         }
         Asked::Good(group) => {
             invariant_only_what_passed_in_this_boot_is_marked_good(world, group);
@@ -166,7 +206,7 @@ fn invariant_only_what_passed_in_this_boot_is_marked_good(world: &World, group: 
 /// RAUC's own scripts give every group new attempts once all are used up, which takes a power cut for each of the
 /// running group's attempts: on GRUB, one. So there each cut can cost as many boots again.
 fn invariant_tries_are_bounded(world: &World, group: Group) {
-    let Trial { tries, boots } = world.watch.trial[group as usize];
+    let Trial { tries, boots, .. } = world.watch.trial[group as usize];
     let slack = if world.convention().name() == "rauc" { tries * world.cuts } else { 0 };
     if boots > tries + slack {
         violated(
@@ -279,13 +319,12 @@ fn invariant_a_committed_group_at_or_above_the_floor_always_comes_up(
         boot.writes.iter().for_each(|write| write.apply(&mut env));
         last = boot.group;
         let Some((group, _)) = boot.group else { continue };
-        let fit = |floor| {
-            world
-                .image(group)
-                .is_some_and(|i| i.security_version >= floor && i.behaviour == Behaviour::Healthy)
-        };
+        let stranded = world.watch.rotten && world.watch.approved == [false, false];
+        let well =
+            |i: &Image| stranded || matches!(i.behaviour, Behaviour::Healthy | Behaviour::WantedCheckFails);
+        let fit = |floor| world.image(group).is_some_and(|i| i.security_version >= floor && well(i));
         let floor = if world.watch.rotten || world.watch.late_fallback { 0 } else { world.watch.floor };
-        if world.watch.approved[group as usize] && fit(floor) {
+        if (stranded || world.watch.approved[group as usize]) && fit(floor) {
             world.watch.comes_up = as_before;
             return Ok(());
         }

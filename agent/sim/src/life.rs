@@ -5,9 +5,10 @@
 
 use crate::bundle::{COMPATIBLE, Terms, Zstd};
 use crate::disk::{DATA, Own};
-use crate::hostile::Mutant;
 use crate::image::{Behaviour, Image};
 use crate::invariant;
+use crate::mutant::{Bent, Mutant, Seams};
+use crate::odd_stories;
 use crate::outside::{SimSource, Truth, Twist};
 use crate::power::{Down, Figure, Keeps, Violation, down, violated};
 use crate::seams::{SimBoot, SimErase, SimPower, SimSlots, SimState, SimTrial};
@@ -113,6 +114,11 @@ impl Nursery {
         world: World,
     ) -> (Shared, Result<Life, Broken>) {
         let shared = Shared::new(world);
+        let bent = mutant.map(Bent::new);
+        shared.with(|world| {
+            world.leaves_out = mutant.and_then(Mutant::leaves_out);
+            world.watch.agreement.late_fallback = story.late_fallback;
+        });
         let mut mute = false;
         let what = loop {
             let session = AssertUnwindSafe(|| {
@@ -123,7 +129,8 @@ impl Nursery {
                         None => shared.with(|world| world.nothing_loads()),
                     },
                 };
-                Machine::new(story, &shared, group, anchor, mutant, &mut self.workspace).run()
+                bent.iter().for_each(Bent::session_begins);
+                Machine::new(story, &shared, group, anchor, bent.clone(), &mut self.workspace).run()
             });
             let thrown = match catch_unwind(session) {
                 Ok(ends_mute) => {
@@ -223,7 +230,7 @@ struct Machine<'a> {
     trust: TrustRoot,
     boot: SimBoot,
     state: SimState,
-    mutant: Option<Mutant>,
+    bent: Option<Bent>,
     workspace: &'a mut [u8; WORKSPACE_BYTES],
 }
 
@@ -233,13 +240,13 @@ impl<'a> Machine<'a> {
         shared: &'a Shared,
         group: Group,
         anchor: &'a TrustRoot,
-        mutant: Option<Mutant>,
+        bent: Option<Bent>,
         workspace: &'a mut [u8; WORKSPACE_BYTES],
     ) -> Self {
         let boot = SimBoot::new(shared, shared.with(|world| world.board));
         let agent = shared.with(|world| world.image(group).map_or(1, |image| image.agent));
         let state = SimState::new(shared, agent);
-        Machine { story, shared, group, anchor, trust: anchor.clone(), boot, state, mutant, workspace }
+        Machine { story, shared, group, anchor, trust: anchor.clone(), boot, state, bent, workspace }
     }
 
     /// Until the story is told. A reboot, a cut or the watchdog unwinds. Is this agent mute at the end?
@@ -259,7 +266,8 @@ impl<'a> Machine<'a> {
         let mut left_alone = 0;
         for _ in 0..TURNS_MAX {
             match self.with_parts(|parts| driver.turn(parts)) {
-                Ok(Rest::Rebooting) => down(Down::Reboot),
+                Ok(Rest::Rebooting) if self.shared.with(|world| world.going_down) => down(Down::Reboot),
+                Ok(Rest::Rebooting) => {} // the reset line did not take it: the next turn asks again
                 Ok(Rest::Idle) => {
                     if !self.idle(&mut driver) {
                         return false;
@@ -323,7 +331,9 @@ impl<'a> Machine<'a> {
 
     /// Reports, and offers what is desired. `false`: there is nothing more to do.
     fn idle(&mut self, driver: &mut Driver) -> bool {
-        if let Some(report) = driver.record().unreported.first().cloned() {
+        if let Some(report) = driver.record().unreported.first().cloned()
+            && !self.is(Mutant::NotReported)
+        {
             self.report(driver, &report);
             return true;
         }
@@ -348,14 +358,19 @@ impl<'a> Machine<'a> {
             }
         }
         let deployment = VerifiedManifest::open(&self.trust, &published.envelope).and_then(|manifest| {
-            let gateway = Gateway {
+            let record = match &self.bent {
+                Some(bent) => bent.judged_by(driver.record()),
+                None => driver.record().clone(),
+            };
+            let mut gateway = Gateway {
                 compatible: COMPATIBLE,
                 running: self.group,
-                record: driver.record(),
+                record: &record,
                 unix_s: self.shared.with(|world| world.unix_s()),
                 checks: &[],
                 retry_failed: false,
             };
+            self.bent.iter().for_each(|bent| bent.judges(&mut gateway));
             judge(&manifest, &gateway)
         });
         match deployment {
@@ -379,6 +394,11 @@ impl<'a> Machine<'a> {
         // "Committed" is history where a late fallback follows it: the operator gets both, in their order.
         let history =
             driver.record().unreported.iter().skip(1).any(|later| later.manifest == report.manifest);
+        if self.is(Mutant::AcknowledgesEarly)
+            && let Err(fault) = self.with_parts(|parts| driver.acknowledge(report, parts))
+        {
+            self.note(format_args!("acknowledge: {fault}"));
+        }
         let received = self.shared.with(|world| {
             let truth = Truth::of(world);
             world.outside.receive(report, history, &truth)
@@ -556,6 +576,11 @@ impl<'a> Machine<'a> {
         false
     }
 
+    /// Is this mutant at work?
+    fn is(&self, mutant: Mutant) -> bool {
+        self.bent.as_ref().is_some_and(|bent| bent.is(mutant))
+    }
+
     fn note(&self, line: std::fmt::Arguments<'_>) {
         self.shared.with(|world| world.say(|| format!("     {line}")));
     }
@@ -563,26 +588,33 @@ impl<'a> Machine<'a> {
     /// The seams of this session, wrapped where a mutant bends them, for the time of one call.
     fn with_parts<T>(&mut self, work: impl FnOnce(&mut Parts<'_>) -> T) -> T {
         self.strikes();
-        let mut boot: Box<dyn BootControl> = Box::new(self.boot.clone());
-        let mut state: Box<dyn StateStore> = Box::new(self.state.clone());
-        let mut slots: Box<dyn SlotWriter> = Box::new(SimSlots(self.shared.clone()));
-        if let Some(mutant) = self.mutant {
-            (boot, state, slots) = mutant.wrap(boot, state, slots);
-        }
+        let cancelled = self.story.twist == Twist::PersonRollsBack;
+        let seams = Seams {
+            boot: Box::new(self.boot.clone()),
+            state: Box::new(self.state.clone()),
+            slots: Box::new(SimSlots(self.shared.clone())),
+            gate: Box::new(SimGate(self.shared)),
+            trial: Box::new(SimTrial { shared: self.shared.clone(), cancelled }),
+            power: Box::new(SimPower(self.shared.clone())),
+            observer: Box::new(Tracer(self.shared)),
+            source: Box::new(SimSource::new(self.shared)),
+            inflate: Box::new(Zstd),
+        };
+        let mut seams = match &self.bent {
+            Some(bent) => bent.wrap(seams, self.shared, self.state.agent()),
+            None => seams,
+        };
         work(&mut Parts {
-            boot: &mut *boot,
-            slots: &mut *slots,
-            state: &mut *state,
-            gate: &mut SimGate(self.shared),
-            trial: &mut SimTrial {
-                shared: self.shared.clone(),
-                cancelled: self.story.twist == Twist::PersonRollsBack,
-            },
-            power: &mut SimPower(self.shared.clone()),
-            observer: &mut Tracer(self.shared),
-            source: &mut SimSource::new(self.shared),
+            boot: &mut *seams.boot,
+            slots: &mut *seams.slots,
+            state: &mut *seams.state,
+            gate: &mut *seams.gate,
+            trial: &mut *seams.trial,
+            power: &mut *seams.power,
+            observer: &mut *seams.observer,
+            source: &mut *seams.source,
             erase: &mut SimErase(self.shared.clone()),
-            inflate: &mut Zstd,
+            inflate: &mut *seams.inflate,
             trust: &self.trust,
             workspace: self.workspace,
         })
@@ -609,9 +641,10 @@ impl<'a> Machine<'a> {
                     world.watch.rotten = true;
                     world.spoil_env();
                 }
-                _ => {}
+                _ => odd_stories::strikes(world),
             }
         });
+        odd_stories::meddles(self.shared);
     }
 }
 
@@ -640,7 +673,14 @@ impl Gate for SimGate<'_> {
                 world.clock = CLOCK_AT_FIRST + 3650 * DAY_S;
             }
         });
-        self.heard_all(deployment)
+        let answer = match self.0.with(odd_stories::leave) {
+            Permission::Go => self.heard_all(deployment),
+            other => other,
+        };
+        if answer == Permission::Go {
+            self.0.with(|world| world.watch.agreement.leave = Some(deployment.attempt));
+        }
+        answer
     }
 }
 

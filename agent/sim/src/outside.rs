@@ -53,6 +53,16 @@ pub enum Twist {
     FactoryReset,
     /// Once the first release is over, a person takes the gateway out of service.
     Decommission,
+    /// The operator halts the release when it is installed.
+    HaltBeforeReboot,
+    /// Leave to reboot is given when it has been asked for so many times.
+    LeaveComesLate(u32),
+    /// A person at the bootloader gives the old group up during the first trial of the other one.
+    OldGroupIsGivenUpInTrial,
+    /// The bootloader reads another environment than the agent writes.
+    EnvironmentIsElsewhere,
+    /// The gateway has been updated for years, and has failed as often as its record holds.
+    LongHistory,
 }
 
 /// What the world outside knows.
@@ -76,6 +86,8 @@ pub struct Outside {
     pub twisted: bool,
     /// A person has sent the machine to the other group: nothing is begun any more.
     pub leaving: bool,
+    /// How often leave to reboot has been asked for.
+    pub asked: u32,
     current: usize,
     offers: u32,
     fetches: u32,
@@ -95,6 +107,7 @@ impl Outside {
             halted: false,
             twisted: false,
             leaving: false,
+            asked: 0,
             current: 0,
             offers: 0,
             fetches: 0,
@@ -188,12 +201,16 @@ impl Outside {
             _ => 0,
         };
         let flags = (self.halted, self.twisted, self.leaving);
-        (reports, refused, accepted, flags, self.current, self.offers, fetches)
+        (reports, refused, accepted, flags, self.current, self.offers, self.asked, fetches)
     }
 }
 
 /// What a report is held against.
 pub struct Truth {
+    /// A medium has failed, or somebody has meddled: what could not be given up may run.
+    rotten: bool,
+    /// What runs has passed its checks and is marked good.
+    approved: bool,
     running: Option<(u32, mainstay_core::boot::Group)>,
     comes_next: Option<mainstay_core::boot::Group>,
 }
@@ -202,7 +219,9 @@ impl Truth {
     /// Of this gateway, now.
     pub fn of(world: &World) -> Self {
         let running = world.running.and_then(|g| world.image(g).map(|image| (image.version, g)));
-        Truth { running, comes_next: world.boot_state().ok().and_then(|boot| boot.select()) }
+        let approved = world.running.is_some_and(|group| world.watch.approved[group as usize]);
+        let comes_next = world.boot_state().ok().and_then(|boot| boot.select());
+        Truth { rotten: world.watch.rotten, approved, running, comes_next }
     }
 }
 
@@ -213,9 +232,9 @@ fn invariant_a_report_is_true(report: &Report, truth: &Truth) -> core::result::R
     let comes_up_again = truth.comes_next == truth.running.map(|(_, group)| group);
     let kind = report.outcome.kind;
     let lie = match kind {
-        OutcomeKind::Committed => !runs_it || !comes_up_again,
-        OutcomeKind::RolledBack => runs_it && comes_up_again,
-        _ => runs_it,
+        OutcomeKind::Committed => !runs_it || !comes_up_again || !truth.approved,
+        OutcomeKind::RolledBack => runs_it && comes_up_again && !truth.rotten,
+        _ => runs_it && !truth.rotten, // it stays where there is no other way up, and says so
     };
     if !lie {
         return Ok(());

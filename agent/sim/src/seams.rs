@@ -2,6 +2,7 @@
 //! product makes it: a write and a sync are two effects, and what is read comes from the page cache or from the medium
 //! as it does there (`agent/daemon/src/store.rs`, `bootloader-glue/src/store/place.rs`).
 
+use crate::agreement;
 use crate::disk::{DATA, Disk, FILES, KEYS, OWN_BYTES, Place, View};
 use crate::image::Behaviour;
 use crate::invariant::{self, Asked};
@@ -38,7 +39,7 @@ impl SimBoot {
         asked: Asked,
         ask: impl FnOnce(&mut EnvBootControl<SimEnv>) -> Result<()>,
     ) -> Result<()> {
-        self.shared.with(|world| world.watch.asked(asked));
+        self.shared.with(|world| invariant::asked(world, asked));
         ask(&mut self.control.borrow_mut())
     }
 }
@@ -150,6 +151,11 @@ impl SimState {
         SimState { shared: shared.clone(), agent, unsure: Rc::default() }
     }
 
+    /// The agent's generation.
+    pub const fn agent(&self) -> u8 {
+        self.agent
+    }
+
     fn copies(&self, file: StateFile) -> [Vec<u8>; 2] {
         self.shared.with(|world| state::read(&world.disk, file, View::Direct))
     }
@@ -218,6 +224,9 @@ impl StateStore for SimState {
             return Err(fault!(Io, "{name}: what is read back is not what was written"));
         }
         self.is_unsure(file, None);
+        if file == StateFile::Journal {
+            self.shared.with(agreement::confirmed);
+        }
         Ok(())
     }
 }
@@ -260,7 +269,9 @@ pub struct SimPower(pub Shared);
 
 impl Power for SimPower {
     fn reboot(&mut self, _: &str) -> Result<()> {
-        self.0.effect("a reboot is asked for", Op::Other)
+        self.0.effect("a reboot is asked for", Op::Other)?;
+        self.0.with(|world| world.going_down = true);
+        Ok(())
     }
 }
 

@@ -215,6 +215,7 @@ pub fn all(tries: u8) -> Vec<Case> {
     cases.extend(partings(&tell, &image));
     cases.extend(trust(&tell, &image));
     cases.extend(generations(&tell, &image));
+    cases.extend(crate::odd_stories::odd(tries));
     cases
 }
 

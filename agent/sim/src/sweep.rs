@@ -2,8 +2,8 @@
 
 use crate::bundle::{Operator, Published};
 use crate::explore::{Explorer, Fits, Ways};
-use crate::hostile::Mutant;
 use crate::life::{Broken, Life, Nursery, Story};
+use crate::mutant::Mutant;
 use crate::outside::{Outside, Twist};
 use crate::power::{Answer, Figure, Keeps, Upset, Upsets};
 use crate::world::{Board, World};

@@ -93,6 +93,12 @@ pub struct World {
     pub ills: Ills,
     /// What the next mount writes again, copy by copy.
     journal: [Option<Rc<Vec<u8>>>; 2],
+    /// The reset line has taken what was asked of it.
+    pub going_down: bool,
+    /// Which effects a mutant leaves out, by name.
+    pub leaves_out: Option<&'static str>,
+    /// The bootloader goes by these bytes, whatever the agent writes: it reads another environment.
+    pub elsewhere: Option<Vec<Vec<u8>>>,
     /// What the invariants go by.
     pub watch: Watch,
     /// What happened, for people: the last lines of a life that went wrong.
@@ -243,6 +249,9 @@ impl World {
             watchdog: Watchdog::default(),
             ills: Ills::default(),
             journal: [None, None],
+            going_down: false,
+            leaves_out: None,
+            elsewhere: None,
             watch: Watch::new(first.security_version, second.is_some()),
             trace: None,
             forks: None,
@@ -394,6 +403,7 @@ impl World {
         self.disk.lose_power(keeps, own);
         self.look_at_env();
         self.running = None;
+        self.going_down = false;
         self.watchdog = Watchdog::default();
         self.outside.link_ends();
         self.watch.session_ends();
@@ -452,6 +462,13 @@ impl World {
         }
     }
 
+    /// A sync that does not happen: the kernel takes its pages for clean.
+    fn gives_up(&mut self, op: &Op<'_>) {
+        if let Op::Sync(place) = op {
+            self.disk.fail_sync(*place);
+        }
+    }
+
     /// Some sectors of a write get as far as the cache.
     fn apply_some(&mut self, op: &Op<'_>, mut through: impl FnMut(usize) -> bool) {
         if let Op::Write(place, at, bytes) = *op {
@@ -475,6 +492,7 @@ impl World {
             _ => {}
         }
         if let Some(fault) = self.refuses(op) {
+            self.gives_up(op);
             return Err(fault);
         }
         let boots = matches!(op, Op::Save(..)); // a bootloader's medium is assumed to say when it fails
@@ -483,9 +501,7 @@ impl World {
         self.watch.deceived |= own && matches!(upset, Some(Upset::Lost | Upset::Stuck(_)));
         match upset {
             Some(Upset::Fails) => {
-                if let Op::Sync(place) = op {
-                    self.disk.fail_sync(*place);
-                }
+                self.gives_up(op);
                 failed()
             }
             Some(Upset::FailsButStands) => {
@@ -493,13 +509,12 @@ impl World {
                 failed()
             }
             Some(Upset::Short(through)) => {
+                self.gives_up(op);
                 self.apply_some(op, |n| n < usize::from(through));
                 failed()
             }
             Some(Upset::Lost) if !boots => {
-                if let Op::Sync(place) = op {
-                    self.disk.fail_sync(*place);
-                }
+                self.gives_up(op);
                 Ok(())
             }
             Some(Upset::Stuck(seed)) if matches!(op, Op::Write(..)) => {
@@ -533,6 +548,9 @@ impl Shared {
     /// One effect.
     pub fn effect(&self, name: &str, op: Op<'_>) -> Result<()> {
         self.with(|world| {
+            if world.leaves_out == Some(name) {
+                return Ok(());
+            }
             world.effects += 1;
             world.watchdog.feed();
             Forks::grow(world, &op);
@@ -562,7 +580,7 @@ impl Shared {
             if world.boots > BOOTS_MAX {
                 violated(Figure::Stuck, format_args!("it settles: {BOOTS_MAX} boots, and it has not"));
             }
-            match world.boot(&world.env()) {
+            match world.boot(&world.elsewhere.clone().unwrap_or_else(|| world.env())) {
                 Ok(boot) => (boot, !world.ills.read_only),
                 Err(fault) => {
                     violated(Figure::Unbootable, format_args!("the bootloader cannot go on: {fault}"))

@@ -250,6 +250,13 @@ mod tests {
         assert_eq!(Place::new("/nowhere", 0, 1024).read().unwrap_err().kind, FaultKind::NotFound);
     }
 
+    /// What nothing can be made durable on: /dev/null takes every write, and fdatasync(2) of it is an error.
+    #[test]
+    fn a_write_that_cannot_be_made_durable_is_a_fault() {
+        let fault = Place::new("/dev/null", 0, 0).write(0, b"").unwrap_err();
+        assert!(fault.what.contains("fdatasync"), "{fault}");
+    }
+
     #[test]
     fn write_protection_is_lifted_for_the_write_and_put_back() {
         let (dir, path) = file_of(1024);

@@ -7,7 +7,10 @@ mod deb;
 mod dist;
 mod measure;
 mod musl;
+mod mutants;
 mod recipes;
+mod reliability;
+mod sim;
 mod size;
 mod target;
 mod tools;
@@ -33,10 +36,19 @@ cargo xtask COMMAND
   bench [--size MIB] [--rounds N] [--folder DIR]
                               measure an install from a local file, beside dd conv=fsync and one SHA-256 pass
                               (default: 1024 MiB, 3 rounds)
+  mutants [--seams | --source] [--only TEXT]
+                              play every wrong order and every left-out check on its list, and say which test catches it:
+                              --seams: wrappers in the simulator; --source: changed sources, in a copy of the workspace
+  swarm --minutes N [--seed S]
+                              live stories drawn from seeds in the simulator, on every processor; what does not hold is made
+                              small, and comes with the line that plays it again
+  reliability [--quick | --full] [--swarm-minutes N] [--fuzz-seconds N] [--json FILE]
+                              every cut, failure, drawn life, mutant and fuzz target, and one table of what they showed
+                              (default: quick, that is two cuts in two ways, not four; 2 minutes; 5 seconds a target)
   help                        this text
 
-A command ends with 0 when everything it measured is within its budget, with 1 when something is above or two builds
-differ, and with 2 when it could not measure.
+A command ends with 0 when everything it measured is within its budget, with 1 when something is above, two builds differ,
+a mutant survives or something does not hold, and with 2 when it could not measure.
 ";
 
 /// How a command can fail.
@@ -45,6 +57,10 @@ enum Failure {
     AboveBudget(String),
     /// It was built twice, and is not the same.
     Differs(String),
+    /// An invariant does not, or a fuzzer has found something.
+    DoesNotHold(String),
+    /// Mutants that no test catches.
+    Survived(String),
     /// It could not be measured.
     Unmeasured(String),
 }
@@ -74,6 +90,14 @@ fn main() -> ExitCode {
             eprintln!("xtask: not reproducible: {what}");
             ExitCode::from(1)
         }
+        Err(Failure::DoesNotHold(what)) => {
+            eprintln!("xtask: does not hold: {what}");
+            ExitCode::from(1)
+        }
+        Err(Failure::Survived(which)) => {
+            eprintln!("xtask: no test catches: {which}");
+            ExitCode::from(1)
+        }
         Err(Failure::Unmeasured(why)) => {
             eprintln!("xtask: {why}");
             ExitCode::from(2)
@@ -89,6 +113,9 @@ fn run(mut args: lexopt::Parser) -> Outcome {
         Some(Value(command)) if command == "recipes" => recipes::run(args),
         Some(Value(command)) if command == "footprint" => measure::run("footprint", args),
         Some(Value(command)) if command == "bench" => measure::run("install", args),
+        Some(Value(command)) if command == "mutants" => mutants::run(args),
+        Some(Value(command)) if command == "swarm" => sim::swarm(args),
+        Some(Value(command)) if command == "reliability" => reliability::run(args),
         Some(Value(command)) if command == "help" => help(),
         Some(Short('h') | Long("help")) | None => help(),
         Some(other) => Err(other.unexpected().into()),

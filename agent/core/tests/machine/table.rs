@@ -227,9 +227,11 @@ fn whatever_settles_is_queued_for_the_operator_and_failed_trials_are_remembered(
         assert_eq!((report.outcome.kind, report.attempt, report.manifest), (kind, 7, Digest([2; 32])));
         assert_eq!(record.has_failed(&Digest([2; 32])), remembered, "{kind:?}");
     }
-    let back =
-        step(&record(phase(PhaseName::RollingBack)), MarkBad, Event::Done, A).and_then(|s| s.record).unwrap();
-    assert!(back.has_failed(&Digest([2; 32])));
+    for kind in [OutcomeKind::RolledBack, OutcomeKind::FellBack] {
+        let going_back = record(Phase::RollingBack(deployment(), outcome(kind)));
+        let back = step(&going_back, MarkBad, Event::Done, A).and_then(|s| s.record).unwrap();
+        assert!(back.has_failed(&Digest([2; 32])), "{kind:?}");
+    }
     let mut failed = record(phase(PhaseName::Committing));
     failed.remember_failed(Digest([2; 32]));
     let good = step(&failed, LowerOther, Event::Done, B).and_then(|s| s.record).unwrap();

@@ -195,19 +195,27 @@ impl Command {
         };
         let (lives, next) = (self.lives.unwrap_or(u64::MAX), AtomicU64::new(0));
         let sum = Mutex::new(Sum::default());
+        let (began, told) = (Instant::now(), AtomicU64::new(0));
         on_all_processors(&|| {
-            let mut tally = Tally::default();
             while Instant::now() < until && lock(&sum).broken.len() < BROKEN_MAX {
                 let n = next.fetch_add(1, Relaxed);
                 if n >= lives {
                     break;
                 }
-                if let Err(broken) = swarm::life(self.seed.wrapping_add(n), &mut tally) {
+                let mut tally = Tally::default();
+                let lived = swarm::life(self.seed.wrapping_add(n), &mut tally);
+                let mut sum = lock(&sum);
+                sum.tally.add(&tally);
+                if let Err(broken) = lived {
                     eprintln!("seed {}", self.seed.wrapping_add(n));
-                    lock(&sum).broke(broken);
+                    sum.broke(broken);
+                }
+                let seconds = began.elapsed().as_secs();
+                if seconds >= told.load(Relaxed) + PROGRESS_S {
+                    told.store(seconds, Relaxed);
+                    sum.progress(seconds);
                 }
             }
-            lock(&sum).tally.add(&tally);
         });
         let mut sum = sum.into_inner().unwrap_or_default();
         sum.boards.extend(BOARDS.map(|(name, _)| name.to_string()));
@@ -266,16 +274,25 @@ impl Sum {
         self.broken.push((line, broken));
     }
 
+    fn progress(&self, seconds: u64) {
+        let Tally { lives, effects, faults, .. } = self.tally;
+        eprintln!(
+            "{seconds} s: {lives} lives, {} each second, {effects} effects, {faults} faults",
+            lives / seconds.max(1)
+        );
+    }
+
     fn figures(&self) -> Figures {
         Figure::ALL
             .map(|figure| self.broken.iter().filter(|(_, broken)| broken.figure == figure).count() as u64)
     }
 
-    fn counts(&self) -> [(&'static str, u64); 5] {
+    fn counts(&self) -> [(&'static str, u64); 6] {
         let Tally { cut_points, schedules, effects, faults, .. } = self.tally;
         let stories = self.stories.len() as u64;
         [
             ("stories", stories),
+            ("boards", self.boards.len() as u64),
             ("cut_points", cut_points),
             ("schedules", schedules),
             ("effects", effects),
@@ -294,11 +311,9 @@ impl Sum {
 
     fn json(&self, took: Duration) -> String {
         let figures = self.all().map(|(name, count)| format!("  \"{name}\": {count},\n")).collect::<String>();
-        let (lives, boards) = (self.tally.lives, self.boards.len());
+        let lives = self.tally.lives;
         let seconds = took.as_secs_f32();
-        format!(
-            "{{\n{figures}  \"boards\": {boards},\n  \"lives\": {lives},\n  \"seconds\": {seconds:.1}\n}}\n"
-        )
+        format!("{{\n{figures}  \"lives\": {lives},\n  \"seconds\": {seconds:.1}\n}}\n")
     }
 }
 
@@ -329,6 +344,9 @@ fn lock(sum: &Mutex<Sum>) -> std::sync::MutexGuard<'_, Sum> {
 fn number<N: std::str::FromStr>(text: &str) -> Result<N, String> {
     text.parse().map_err(|_| format!("expected a number, found \"{text}\""))
 }
+
+/// How often a swarm says how far it is, in seconds.
+const PROGRESS_S: u64 = 10;
 
 /// A swarm that has found so many broken lives has found enough.
 const BROKEN_MAX: usize = 10;
