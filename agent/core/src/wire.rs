@@ -141,7 +141,9 @@ impl fmt::Display for Ascii<'_> {
     }
 }
 
-fn is_unseen(c: char) -> bool {
+/// Steers a terminal, turns the writing direction round, or is not seen at all: what no text from outside may bring to
+/// where people read.
+pub fn is_unseen(c: char) -> bool {
     c.is_control() || UNSEEN.iter().any(|range| range.contains(&c))
 }
 

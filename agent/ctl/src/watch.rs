@@ -271,9 +271,9 @@ pub fn as_json(id: &str, said: &Said) -> Value {
     }
 }
 
-/// A text from outside, with nothing in it that a terminal obeys.
+/// A text from outside, with nothing in it that a terminal obeys, nor that makes a row read otherwise than it is.
 fn shown(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    text.chars().map(|c| if mainstay_core::wire::is_unseen(c) { '?' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -351,7 +351,7 @@ mod tests {
         (calm.deployment, calm.phase) = (None, PhaseName::Idle);
         fleet.take("a-calm", &Said::State(Some(Box::new(calm))), true);
         let mut rude = presence(Availability::Online, 1);
-        rude.detail = clip("\u{1b}[2J\u{7}gone");
+        rude.detail = clip("\u{1b}[2J\u{7}gone\u{202e}on");
         fleet.take("b-busy", &Said::State(Some(Box::new(rude))), true);
         let progress =
             Progress { manifest: Digest([7; 32]), done: 30, total: 40, fetched: 0, copied: 0, kept: 0 };
@@ -360,7 +360,7 @@ mod tests {
         assert_eq!(
             table,
             "gateway  link    runs     phase        doing       A           B              floor  note\n\
-             b-busy   online  A 1.0.0  Downloading  2.0.0 75 %  1.0.0 good  2.0.0 trial 3  4      ?[2J?gone\n\
+             b-busy   online  A 1.0.0  Downloading  2.0.0 75 %  1.0.0 good  2.0.0 trial 3  4      ?[2J?gone?on\n\
              … and 1 more\n\
              2 gateways, 2 online\n"
         );

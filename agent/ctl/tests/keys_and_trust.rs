@@ -169,6 +169,28 @@ fn a_root_that_too_few_have_signed_is_a_draft_and_only_when_asked_for() {
     TrustRoot::anchor(&desk.read("draft.root")).expect("complete");
 }
 
+/// Where the root keys are lost, an image brings the root of a new chain; gateways take it if its version is higher.
+#[test]
+fn a_new_chain_begins_above_the_one_whose_root_keys_are_lost_and_is_rotated_as_any_other() {
+    let desk = council();
+    desk.key("fay");
+    let init = ["trust", "init", "--fleet", "plant", "--root-key", "fay.pub", "--release-key", "dora.pub"];
+    let at = |version| {
+        [&init[..], &["--sign-with", "fay.key", "--root-version", version, "--out", "7.root"]].concat()
+    };
+    assert!(desk.refused(&at("0")).contains("expected a version from 1, found 0"));
+    desk.ok(&at("7"));
+    let root = TrustRoot::anchor(&desk.read("7.root")).expect("complete");
+    assert_eq!(root.version, 7);
+    // The keys of the old chain say nothing in it.
+    let said = desk.refused(&["trust", "sign", "7.root", "--key", "anna.key"]);
+    assert!(said.contains("holds no root role"), "{said}");
+    let rotate =
+        ["trust", "rotate", "--from", "7.root", "--add", "operator=eve.pub", "--sign-with", "fay.key"];
+    desk.ok(&[&rotate[..], &["--out", "8.root"]].concat());
+    assert_eq!(root.rotate(&desk.read("8.root")).expect("a rotation").version, 8);
+}
+
 #[test]
 fn a_rotation_is_signed_by_those_before_and_those_after() {
     let desk = council();

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 /// Reads the bundle to its end; the manifest, if all of it is as signed.
 pub fn check(mut source: FileSource, trust: &TrustRoot) -> std::result::Result<VerifiedManifest, Fault> {
     let manifest = VerifiedManifest::open(trust, source.manifest())?;
+    source.makes(manifest.content_bytes());
     let mut workspace: Box<[u8; WORKSPACE_BYTES]> =
         vec![0; WORKSPACE_BYTES].into_boxed_slice().try_into().map_err(|_| fault!(Full, "workspace"))?;
     let (mut inflate, mut nobody) = (Zstd::default(), Nobody);

@@ -19,8 +19,10 @@ pub struct FileSource {
     name: Option<Digest>,
     /// What it is.
     kind: Object,
-    /// Bytes read so far, for messages.
+    /// Bytes read so far.
     at: u64,
+    /// How many it may have in all.
+    limit: u64,
     manifest: Vec<u8>,
 }
 
@@ -33,6 +35,7 @@ impl FileSource {
             name: None,
             kind: Object::Manifest,
             at: 0,
+            limit: FILE_BYTES_MAX,
             manifest: Vec::new(),
         };
         let mut magic = [0; BUNDLE_MAGIC.len()];
@@ -57,6 +60,12 @@ impl FileSource {
         &self.manifest
     }
 
+    /// The manifest has been proven, and says how much content there is: a file of many times that is none of a bundle,
+    /// and a pipe that never ends shall not be read for ever.
+    pub fn makes(&mut self, content_bytes: u64) {
+        self.limit = content_bytes.saturating_mul(FILE_TIMES_MAX).saturating_add(FILE_BYTES_MAX);
+    }
+
     /// Reads on to the end mark: what a cut-off bundle does not have.
     pub fn at_end(&mut self) -> Result<()> {
         while self.next()? != Object::End {}
@@ -72,6 +81,13 @@ impl FileSource {
             return Err(fault!(Corrupt, "bundle: a {object:?} behind a {:?} at byte {}", self.kind, self.at));
         }
         self.kind = object;
+        if self.at + length as u64 > self.limit {
+            return Err(fault!(
+                Corrupt,
+                "bundle: expected at most {} bytes for what its manifest makes, found more",
+                self.limit
+            ));
+        }
         let mut bytes = std::mem::take(&mut self.object);
         bytes.resize(length, 0);
         self.read(&mut bytes)?;
@@ -96,6 +112,10 @@ impl FileSource {
     }
 }
 
+/// What a bundle may have beside its content: manifest, tables and pages. Also the limit before anything is proven.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+/// Raw pieces are as large as the content; the rest is room for further routes, which this agent passes over.
+const FILE_TIMES_MAX: u64 = 4;
 /// Where the first object's bytes begin: behind the magic and its header.
 const FIRST_OBJECT: u64 = (BUNDLE_MAGIC.len() + OBJECT_HEADER_BYTES) as u64;
 
@@ -119,5 +139,48 @@ impl PieceSource for FileSource {
     fn refute(&mut self, name: &Digest) -> Result<()> {
         // `fetch` only ever gives what has this name.
         Err(fault!(Corrupt, "bundle: object {name:?} changed in memory"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stream of pieces that nobody asked for, without an end.
+    struct Endless {
+        begin: Vec<u8>,
+        piece: Vec<u8>,
+        at: usize,
+    }
+
+    impl Read for Endless {
+        fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+            let from = match self.begin.get(self.at..) {
+                Some(rest) if !rest.is_empty() => rest,
+                _ => &self.piece[(self.at - self.begin.len()) % self.piece.len()..],
+            };
+            let n = from.len().min(out.len());
+            out[..n].copy_from_slice(&from[..n]);
+            self.at += n;
+            Ok(n)
+        }
+    }
+
+    #[test]
+    fn a_bundle_that_never_ends_is_given_up_at_a_bound_that_its_manifest_sets() {
+        let object = |kind: Object, bytes: &[u8]| [&kind.header(bytes.len())[..], bytes].concat();
+        let [manifest, table] = [Object::Manifest, Object::Table].map(|kind| object(kind, &[1; 64]));
+        let pages = [Object::SegmentPage, Object::RoutePage].map(|kind| object(kind, &[1; 64])).concat();
+        let begin = [&BUNDLE_MAGIC[..], &manifest, &table, &table, &pages].concat();
+        let endless = Endless { begin, piece: object(Object::Piece, &[7; OBJECT_BYTES_MAX]), at: 0 };
+        let mut source = FileSource::open(Box::new(endless)).unwrap();
+        source.makes(1 << 20);
+        let fault = source.fetch(&Digest([1; 32]), 0).unwrap_err();
+        assert!(fault.what.contains("for what its manifest makes, found more"), "{fault}");
+        assert!(
+            source.at - BUNDLE_MAGIC.len() as u64 <= FILE_BYTES_MAX + FILE_TIMES_MAX * (1 << 20),
+            "{}",
+            source.at
+        );
     }
 }

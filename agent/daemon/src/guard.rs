@@ -122,8 +122,8 @@ impl Guard {
     /// stands. It takes over from a guard that an earlier agent left.
     pub fn spawn(setup: &GuardSetup, deadline_ms: u64) -> Result<Guard, Fault> {
         let fault = |what: &str, e: std::io::Error| fault!(Io, "second guard: {what}: {e}");
-        let made = std::fs::create_dir_all(&setup.run);
-        made.map_err(|e| fault!(Io, "second guard: make {}: {e}", setup.run.display()))?;
+        crate::store::own_folder("run folder", &setup.run)
+            .map_err(|f| f.within(format_args!("second guard")))?;
         let (line, theirs) = UnixStream::pair().map_err(|e| fault("socket", e))?;
         line.set_read_timeout(Some(READY_WAIT)).map_err(|e| fault("socket", e))?;
         let mut command = setup.command(deadline_ms);

@@ -157,10 +157,7 @@ pub fn run(path: &Path) -> Result<(), Fault> {
     let topics = base.config.broker.as_ref().map(|b| Topics::new(&base.config.device, &b.group));
     let mut agent = base.agent(broker.clone(), shared.clone())?;
     if recover {
-        log::warn!("recovery button held at start: going back");
-        let (reply, answer) = channel();
-        agent.take(Command::Technician(Request { what: Wish::RollBack, reply }));
-        answer.try_iter().for_each(|line| log::warn!("recovery button: {line:?}"));
+        go_back_for_the_button(&mut agent);
     }
     if let (Some(broker), Some(topics)) = (broker, topics) {
         let events = connect(&broker, &mut agent, &shared)?;
@@ -355,6 +352,14 @@ fn recovery_button(board: &Board, state: &Path) -> bool {
         false
     });
     once_for_each_press(held, &state.join("button"))
+}
+
+/// The recovery button was held at the start: as if a technician had said `mainstay rollback`, with the same bounds.
+pub fn go_back_for_the_button(agent: &mut Agent) {
+    log::warn!("recovery button held at start: going back");
+    let (reply, answer) = channel();
+    agent.take(Command::Technician(Request { what: Wish::RollBack, reply }));
+    answer.try_iter().for_each(|line| log::warn!("recovery button: {line:?}"));
 }
 
 /// Going back takes a reboot, and a person may still hold the button when the other group starts: that would go back,

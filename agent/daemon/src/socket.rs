@@ -43,7 +43,7 @@ const STACK_BYTES: usize = 128 * 1024;
 pub fn serve(path: &Path, inbox: SyncSender<Command>, shared: Arc<Shared>) -> Result<(), Fault> {
     let io = |doing: &'static str| move |e: io::Error| crate::store::io_fault(doing, path, &e);
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(io("make the folder of"))?;
+        crate::store::own_folder("run folder", folder)?;
     }
     // What lies there is an earlier daemon's: this one holds the lock of the state folder.
     match std::fs::remove_file(path) {
@@ -59,6 +59,10 @@ pub fn serve(path: &Path, inbox: SyncSender<Command>, shared: Arc<Shared>) -> Re
                 std::thread::sleep(ACCEPT_AGAIN);
                 continue;
             };
+            if let Err(why) = is_ours(&stream) {
+                let _ = stream.write_all(why.as_bytes());
+                continue;
+            }
             if busy.fetch_add(1, Ordering::AcqRel) >= CONNECTIONS_MAX {
                 let _ = stream.write_all(b"! too many commands at once: try again\n");
                 busy.fetch_sub(1, Ordering::AcqRel);
@@ -80,6 +84,20 @@ pub fn serve(path: &Path, inbox: SyncSender<Command>, shared: Arc<Shared>) -> Re
     let thread = std::thread::Builder::new().name("socket".into()).stack_size(STACK_BYTES);
     thread.spawn(accept).map_err(|e| fault!(Io, "start the thread of the control socket: {e}"))?;
     Ok(())
+}
+
+/// May whoever is at the other end ask? The socket's mode says the same, but only from the moment at which it was set,
+/// and only where the file system has modes; whom the kernel saw connect, nobody can say otherwise (unix(7)).
+fn is_ours(stream: &UnixStream) -> Result<(), String> {
+    let us = nix::unistd::geteuid().as_raw();
+    match nix::sys::socket::getsockopt(stream, nix::sys::socket::sockopt::PeerCredentials) {
+        Ok(peer) if peer.uid() == us || peer.uid() == 0 => Ok(()),
+        Ok(peer) => {
+            log::warn!("control socket: user {} is not answered", peer.uid());
+            Err(format!("! only the agent's own user ({us}) or root may ask it, not user {}\n", peer.uid()))
+        }
+        Err(e) => Err(format!("! who asks cannot be told: {e}\n")),
+    }
 }
 
 fn answer(mut stream: UnixStream, inbox: &SyncSender<Command>, shared: &Arc<Shared>) -> io::Result<()> {

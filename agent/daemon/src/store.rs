@@ -20,9 +20,9 @@ use mainstay_core::fault;
 use mainstay_core::fault::{Fault, FaultKind};
 use mainstay_core::seam::{Result, StateFile, StateStore};
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The state folder, opened by the one process that may write it.
@@ -37,11 +37,7 @@ pub struct FolderStore {
 impl FolderStore {
     /// Opens the folder for writing; makes it where it is missing. Busy: another agent holds its lock.
     pub fn open(folder: &Path) -> Result<Self> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(|e| io_fault("make the state folder", folder, &e))?;
+        own_folder("state folder", folder)?;
         let path = folder.join("lock");
         let file = private(&path).map_err(|e| io_fault("open", &path, &e))?;
         let lock = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).map_err(
@@ -162,6 +158,34 @@ fn name(file: StateFile, copy: usize) -> String {
         StateFile::Trust => "trust",
     };
     format!("{name}.{copy}")
+}
+
+/// Makes the folder where it is missing, for its owner alone; a folder that is there must be the agent's own, and loses
+/// what lets others write in it.
+///
+/// The names in it are known to everybody. In a folder that others may write in (`run = "/tmp/mainstay"`, made before us
+/// by somebody else) each of them could be a link to a file that root then writes, or a state with a lower floor.
+pub fn own_folder(what: &str, folder: &Path) -> Result<()> {
+    let io =
+        |doing: &'static str| move |e: io::Error| io_fault(doing, folder, &e).within(format_args!("{what}"));
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io("make"))?;
+    let found = std::fs::metadata(folder).map_err(io("look at"))?;
+    let us = nix::unistd::geteuid().as_raw();
+    if found.uid() != us && found.uid() != 0 {
+        return Err(fault!(
+            Refused,
+            "{what} {}: expected it to belong to user {us} or root, found that it belongs to user {}",
+            folder.display(),
+            found.uid()
+        ));
+    }
+    let mode = found.mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        log::warn!("{what} {}: others may write in it (mode {mode:o}): taken from them", folder.display());
+        // A file system without modes of its own (FAT) keeps those of its mount: then it has been said, at least.
+        let _ = std::fs::set_permissions(folder, Permissions::from_mode(mode & !0o022));
+    }
+    Ok(())
 }
 
 /// Opens or makes a file that only its owner reads and writes.
@@ -292,7 +316,6 @@ mod tests {
 
     #[test]
     fn state_is_for_its_owner_only() {
-        use std::os::unix::fs::PermissionsExt;
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("state");
         let mut store = FolderStore::open(&folder).unwrap();
@@ -300,5 +323,30 @@ mod tests {
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&folder), 0o700);
         assert_eq!(mode(&folder.join("journal.0")), 0o600);
+    }
+
+    /// Each name in the folder is known: who may write in it could put a link in the place of each.
+    #[test]
+    fn a_folder_that_others_may_write_in_is_closed_to_them_and_one_that_is_theirs_is_refused() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("run");
+        std::fs::create_dir(&folder).unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        for (found, left) in
+            [(0o777, 0o755), (0o1777, 0o1755), (0o770, 0o750), (0o755, 0o755), (0o700, 0o700)]
+        {
+            std::fs::set_permissions(&folder, Permissions::from_mode(found)).unwrap();
+            own_folder("run folder", &folder).unwrap();
+            assert_eq!(mode(&folder), left, "{found:o}");
+        }
+        if !nix::unistd::geteuid().is_root() {
+            return println!("not run: needs root to give the folder away");
+        }
+        std::os::unix::fs::chown(&folder, Some(65_534), None).unwrap();
+        let fault = own_folder("run folder", &folder).unwrap_err();
+        assert_eq!(fault.kind, FaultKind::Refused);
+        assert!(fault.what.contains("found that it belongs to user 65534"), "{fault}");
+        assert_eq!(FolderStore::open(&folder).err().map(|f| f.kind), Some(FaultKind::Refused));
+        assert!(!folder.join("lock").exists(), "nothing is made in it");
     }
 }

@@ -102,7 +102,11 @@ impl Drop for Site {
 }
 
 fn desired(manifest: Digest, seq: u64, signer: u8) -> Vec<u8> {
-    let desired = DesiredState {
+    sealed(manifest, seq, signer, |_| {})
+}
+
+fn sealed(manifest: Digest, seq: u64, signer: u8, change: impl FnOnce(&mut DesiredState)) -> Vec<u8> {
+    let mut desired = DesiredState {
         fleet: "plant".try_into().unwrap(),
         group: "line-1".try_into().unwrap(),
         seq,
@@ -115,6 +119,7 @@ fn desired(manifest: Digest, seq: u64, signer: u8) -> Vec<u8> {
         signed_at: 1_770_000_000,
         salt: 0,
     };
+    change(&mut desired);
     seal(MessageKind::DesiredState, &desired.encode().unwrap(), &[&key(signer)]).unwrap()
 }
 
@@ -160,6 +165,63 @@ fn a_desired_state_that_somebody_else_signed_is_not_obeyed() {
     }
     assert_eq!(site.gateway.medium(), before);
     // The operator's own is taken, whatever came before it.
+    site.desire(name, 1);
+    site.until("\"phase\":\"trial\"");
+}
+
+/// The best that a broker without keys can do: another bundle, properly signed for this very gateway, under the name
+/// of the one that the operator desires.
+#[test]
+fn another_signed_bundle_under_a_manifests_name_is_not_taken_and_the_right_one_is_when_it_comes() {
+    let Some(mut site) = Site::new() else { return };
+    let (wanted, other) = (Workshop::new("2.0", 1), Workshop::new("1.9", 1));
+    let (envelope, _) = wanted.objects();
+    let name = site.publish(&wanted);
+    let (lie, _) = other.objects();
+    site.publish(&other); // all of it is there: only the name stands between it and the slot
+    let mut attacker = Peer::connect(site.broker.port, "attacker");
+    attacker.publish(&topic::manifest("plant", &name), &lie, true);
+    attacker.flush();
+    let before = site.gateway.medium();
+    site.desire(name, 1);
+    site.start();
+    support::eventually(PATIENCE, "the lie is noticed", || {
+        site.log().contains("the broker gave something else under this name")
+    });
+    assert_eq!(site.gateway.medium(), before);
+    attacker.publish(&topic::manifest("plant", &name), &envelope, true);
+    attacker.flush();
+    site.until("\"phase\":\"trial\"");
+    assert!(holds(&site.gateway.path("slot-b"), &wanted.content));
+}
+
+/// Everything that was ever signed for this fleet lies about on the broker. Under a topic that it was not signed for it
+/// is worth nothing.
+#[test]
+fn what_was_signed_for_one_purpose_gateway_or_fleet_is_refused_for_every_other() {
+    let Some(mut site) = Site::new() else { return };
+    let bundle = Workshop::new("2.0", 1);
+    let name = site.publish(&bundle);
+    let (manifest, _) = bundle.objects();
+    let for_other = |change: fn(&mut DesiredState)| sealed(name, 9, OPERATOR, change);
+    #[rustfmt::skip]
+    let cases: [(&str, Vec<u8>, &str); 6] = [
+        ("a manifest",                 manifest,                                             "expected a DesiredState, found a Manifest"),
+        ("a trust root",               trust_root(1),                                        "expected a DesiredState, found a TrustRoot"),
+        ("another group's",            for_other(|d| d.group = "line-2".try_into().unwrap()), "expected group line-1, found line-2"),
+        ("another gateway's",          for_other(|d| d.group = "d/gw-2".try_into().unwrap()), "expected group line-1, found d/gw-2"),
+        ("this gateway's own",         for_other(|d| d.group = "d/gw-1".try_into().unwrap()), "expected group line-1, found d/gw-1"),
+        ("another fleet's, same keys", for_other(|d| d.fleet = "depot".try_into().unwrap()),  "expected fleet plant, found depot"),
+    ];
+    let before = site.gateway.medium();
+    site.start();
+    for (what, envelope, words) in cases {
+        site.put_desired(&envelope);
+        support::eventually(PATIENCE, what, || site.log().contains(words));
+        assert_eq!(site.gateway.medium(), before, "{what}");
+    }
+    assert!(site.gateway.status().contains("\"phase\":\"idle\""));
+    // None of them has used a number up.
     site.desire(name, 1);
     site.until("\"phase\":\"trial\"");
 }

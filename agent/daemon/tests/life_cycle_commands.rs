@@ -9,6 +9,8 @@ mod support;
 use gateway::*;
 use life::*;
 use mainstay_core::boot::Group;
+use mainstay_core::copies;
+use mainstay_core::seam::StateFile;
 use std::process::{Command, Stdio};
 
 #[test]
@@ -226,6 +228,27 @@ fn a_trust_root_damaged_in_both_copies_is_named_with_its_remedy_and_no_older_one
     assert_eq!(daemon.status.code(), Some(1));
     let said: Said = daemon.into();
     assert!(said.text.contains("trust.0") && said.text.contains("remove both copies"), "{said:?}");
+}
+
+/// A newer agent wrote the record, its image fell back, and this older one finds it. Other agents have read such state
+/// as no state, or as a broken one, and begun anew: the floor, the sequence numbers and the outcome were gone.
+#[test]
+fn a_record_of_a_newer_agent_stops_this_one_and_is_left_as_it_is() {
+    let mut machine = Machine::new("");
+    machine.bring_to(&Workshop::new("2.0", 5));
+    machine.kill();
+    let mut copy = vec![0; copies::copy_bytes(StateFile::Journal)];
+    copies::write(StateFile::Journal, 1_000, &[2, 1, 2, 3], &mut copy).unwrap();
+    machine.gateway.put("state/journal.0", &copy);
+    let state = ["state/journal.0", "state/journal.1", "grubenv"].map(|name| machine.gateway.get(name));
+    let said: Said = machine.gateway.command(&["run"]).output().unwrap().into();
+    assert!(!said.ok && said.text.contains("record: expected format 1, found 2"), "{said:?}");
+    let said = machine.install(&Workshop::new("1.0", 1), &[]);
+    assert!(!said.ok, "{said:?}");
+    assert_eq!(
+        ["state/journal.0", "state/journal.1", "grubenv"].map(|name| machine.gateway.get(name)),
+        state
+    );
 }
 
 #[test]

@@ -11,7 +11,8 @@ mod support;
 use gateway::*;
 use life::*;
 use mainstay_core::boot::Group;
-use mainstay_core::policy::{DesiredAction, MaintenanceWindow};
+use mainstay_core::digest::Digest;
+use mainstay_core::policy::{DesiredAction, DesiredState, MaintenanceWindow};
 use mainstay_core::report::Availability;
 use mainstay_core::topic::{self, Leaf};
 use mainstay_core::trust::{MessageKind, RoleMembers, TrustRoot, seal};
@@ -389,6 +390,100 @@ fn an_image_that_brings_a_newer_root_drops_what_was_signed_under_the_old_one() {
     site.machine.gateway.put("trust.root", &rotated(2, RELEASE_TWO));
     site.machine.start();
     site.machine.until(&["\"trust_version\":2", "\"kind\":\"halted\"", "not believed under trust root 2"]);
+}
+
+/// Whoever has the operator's key for an evening signs the highest number there is: nothing that is signed later could
+/// ever be newer. A rotation that replaces all operator keys takes the number away with them; one that leaves a key of
+/// before does not, because what that one has signed could be played again.
+#[test]
+fn a_leaked_operator_key_has_the_last_word_only_until_all_operator_keys_are_replaced() {
+    const SECOND: u8 = 5;
+    const THIRD: u8 = 6;
+    let Some(mut site) = Site::new("", "") else { return };
+    let word = |signer: u8, seq: u64| {
+        let mut state = DesiredState::open(
+            &TrustRoot::anchor(&trust_root(1)).unwrap(),
+            &desired("line-1", Digest([9; 32]), seq, |_| {}),
+            "line-1",
+            0,
+            0,
+        )
+        .unwrap();
+        state.action = DesiredAction::Pause;
+        seal(MessageKind::DesiredState, &state.encode().unwrap(), &[&key(signer)]).unwrap()
+    };
+    let topic_of_the_group = topic::group_desired("plant", "line-1");
+    site.machine.start();
+    let leaked = word(OPERATOR, u64::MAX);
+    site.put(&topic_of_the_group, &leaked);
+    site.machine.until(&["any (sequence 18446744073709551615, line-1)"]);
+    site.put(&topic::trust("plant", 2), &operators(2, &[OPERATOR, SECOND]));
+    site.machine.until(&["\"trust_version\":2"]);
+    site.put(&topic_of_the_group, &word(SECOND, 5));
+    site.machine.until_log("replayed: expected sequence 18446744073709551615 or later, found 5");
+    site.put(&topic_of_the_group, &word(THIRD, 5));
+    site.put(&topic::trust("plant", 3), &operators(3, &[THIRD]));
+    site.machine.until(&["\"trust_version\":3", "any (sequence 5, line-1)"]);
+    site.put(&topic_of_the_group, &leaked);
+    site.machine
+        .until_log("expected 1 valid signature(s) of role operator under trust root plant v3, found 0");
+    site.machine.until(&["any (sequence 5, line-1)"]);
+}
+
+/// A trust root with these operators, of which one must sign.
+fn operators(version: u32, operators: &[u8]) -> Vec<u8> {
+    let seeds = [&[ROOT, RELEASE], operators].concat();
+    let role = |threshold, members| RoleMembers { threshold, members };
+    let root = TrustRoot {
+        fleet: "plant".try_into().unwrap(),
+        version,
+        keys: seeds.iter().map(|seed| key(*seed).verifying_key().to_bytes()).collect(),
+        roles: [role(1, 0b01), role(1, 0b10), role(1, ((1 << operators.len()) - 1) << 2), role(0, 0)],
+    };
+    seal(MessageKind::TrustRoot, &root.encode().unwrap(), &[&key(ROOT)]).unwrap()
+}
+
+/// Root keys that lie in a drawer which has burnt down. Two of three had to sign; one is left.
+#[test]
+fn with_the_root_keys_lost_updates_go_on_and_only_a_new_image_changes_who_may_sign() {
+    let Some(mut site) = Site::new("", "") else { return };
+    site.machine.gateway.put("trust.root", &council(1, [10, 11, 12], RELEASE, &[10, 11]));
+    let name = site.publish(&Workshop::new("2.0", 1));
+    site.desire(name, 1);
+    site.machine.start();
+    // What the one key that is left signs, nobody follows …
+    site.put(&topic::trust("plant", 2), &council(2, [10, 11, 12], RELEASE_TWO, &[10]));
+    site.machine.until_log("expected 2 valid signature(s) of role root under trust root plant v1, found 1");
+    // … nor what other keys sign that only call themselves root keys.
+    site.put(&topic::trust("plant", 2), &council(2, [20, 21, 22], RELEASE_TWO, &[20, 21]));
+    site.machine.until_log("expected 2 valid signature(s) of role root under trust root plant v1, found 0");
+    site.machine.until_it_goes_down();
+    site.machine.boot();
+    site.machine.until(&["\"trust_version\":1", "\"kind\":\"committed\""]);
+    // The image that release keys have signed brings the new root keys, and with them another signer.
+    site.machine.kill();
+    site.machine.gateway.put("trust.root", &council(2, [20, 21, 22], RELEASE_TWO, &[20, 21]));
+    site.machine.start();
+    let refused = site.publish(&Workshop::new("2.1", 1));
+    site.desire(refused, 2);
+    site.machine.until(&["\"trust_version\":2", "expected 1 valid signature(s) of role release"]);
+    // And a rotation by the new ones is followed again.
+    site.put(&topic::trust("plant", 3), &council(3, [20, 21, 22], RELEASE, &[21, 22]));
+    site.machine.until(&["\"trust_version\":3"]);
+}
+
+/// A trust root with three root keys of which two must sign; `release` is the one key that may sign releases.
+fn council(version: u32, roots: [u8; 3], release: u8, signers: &[u8]) -> Vec<u8> {
+    let seeds = [roots[0], roots[1], roots[2], release, OPERATOR];
+    let role = |threshold, members| RoleMembers { threshold, members };
+    let root = TrustRoot {
+        fleet: "plant".try_into().unwrap(),
+        version,
+        keys: seeds.map(|seed| key(seed).verifying_key().to_bytes()).into_iter().collect(),
+        roles: [role(2, 0b0_0111), role(1, 0b0_1000), role(1, 0b1_0000), role(0, 0)],
+    };
+    let keys: Vec<_> = signers.iter().map(|seed| key(*seed)).collect();
+    seal(MessageKind::TrustRoot, &root.encode().unwrap(), &keys.iter().collect::<Vec<_>>()).unwrap()
 }
 
 #[test]

@@ -115,6 +115,31 @@ fn what_only_shows_while_it_is_written_leaves_the_target_withdrawn() {
     }
 }
 
+/// Between the moment at which a manifest is proven and those at which the rest of the file is read lie minutes, and a
+/// USB stick, a network share or a pipe can give something else by then. Other updaters have verified a file, opened it
+/// again, and installed what stood there the second time. Here nothing is read twice: what follows is proven piece by
+/// piece against what was proven before it, in memory, and written from that memory.
+#[test]
+fn what_follows_a_proven_manifest_cannot_be_another_bundles() {
+    let (wanted, other) = (Workshop::new("2.0", 1), Workshop::new("1.9", 1));
+    let (wanted_file, wanted_places) = wanted.file();
+    let (other_file, other_places) = other.file();
+    // From the first object, from each page and piece after it: the file is exchanged for the other one there.
+    for at in 1..wanted_places.len() - 1 {
+        let gateway = Gateway::new();
+        let running = gateway.medium()["slot-a"];
+        let exchanged = [&wanted_file[..wanted_places[at]], &other_file[other_places[at]..]].concat();
+        let said = gateway.feed(&["install"], &exchanged);
+        let same = wanted_file[wanted_places[at]..] == other_file[other_places[at]..];
+        assert_eq!(said.ok, same, "exchanged from object {at}: {said:?}");
+        if !same {
+            withdrawn(&gateway, &format!("exchanged from object {at}"));
+            assert!(!holds(&gateway.path("slot-b"), &other.content), "object {at}");
+        }
+        assert_eq!(gateway.medium()["slot-a"], running, "object {at}");
+    }
+}
+
 #[test]
 fn a_bundle_cut_off_anywhere_is_refused_and_never_armed() {
     let bundle = Workshop::new("2.0", 1);

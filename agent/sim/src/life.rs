@@ -144,6 +144,9 @@ impl Nursery {
                     let reset = AssertUnwindSafe(|| {
                         shared.with(|world| {
                             world.say(|| format!("     -- {how:?}"));
+                            if how == Down::Reboot {
+                                world.unmounts();
+                            }
                             world.lose_power(Keeps::Nothing, None);
                         });
                     });
@@ -151,7 +154,7 @@ impl Nursery {
                         break Some(what);
                     }
                 }
-                Err(panic) => std::panic::resume_unwind(panic),
+                Err(panic) => break Some(panicked(&*panic)),
             }
         };
         let life = shared.with(|world| {
@@ -187,8 +190,15 @@ pub fn violation_of(work: impl FnOnce() + std::panic::UnwindSafe) -> Option<Viol
     match thrown.downcast::<Down>().map(|d| *d) {
         Ok(Down::Violation(what)) => Some(what),
         Ok(other) => Some(Violation::new(Figure::Stuck, format_args!("the simulator itself: {other:?}"))),
-        Err(panic) => std::panic::resume_unwind(panic),
+        Err(panic) => Some(panicked(&*panic)),
     }
+}
+
+/// The agent ships with panic = "abort": it would be started again, and panic again.
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Violation {
+    let texts = (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>());
+    let text = texts.0.map(String::as_str).or(texts.1.copied()).unwrap_or_default();
+    Violation::new(Figure::Stuck, format_args!("it settles: it panics: {text}"))
 }
 
 /// A medium that takes no write holds no outcome, and an agent that does not know the record cannot read one to report:
@@ -243,6 +253,7 @@ impl<'a> Machine<'a> {
         if matches!(behaviour, None | Some(Behaviour::NeverBoots)) {
             self.shared.with(|world| world.hangs());
         }
+        self.shared.with(World::mounts);
         if self.story.twist == Twist::ClockHasNoBattery {
             self.shared.with(|world| world.clock = 0);
         }
@@ -644,9 +655,11 @@ impl Gate for SimGate<'_> {
 
 impl SimGate<'_> {
     fn heard_all(&self, deployment: &Deployment) -> Permission {
-        let (halted, news) = self
-            .0
-            .with(|world| (world.outside.halts(deployment), world.outside.has_news(invariant::phase(world))));
+        let (halted, news) = self.0.with(|world| {
+            let outside = &world.outside;
+            let news = outside.supersedes(deployment) || outside.has_news(invariant::phase(world));
+            (outside.halts(deployment), news)
+        });
         if halted {
             let why = "halted by the operator".try_into().unwrap_or_default();
             return Permission::Stop(OutcomeKind::Halted, why);

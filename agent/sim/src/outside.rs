@@ -216,13 +216,15 @@ impl Truth {
     }
 }
 
-/// "Committed" is said by a gateway that runs it, and that comes up with it again; anything else by one that does not.
+/// "Committed" is said by a gateway that runs it, and that comes up with it again; anything else by one that does not. A
+/// gateway that a person has sent back says so while it still waits to go down: the other group comes up next.
 fn invariant_a_report_is_true(report: &Report, truth: &Truth) -> core::result::Result<(), Violation> {
     let runs_it = truth.running.is_some_and(|(version, _)| version.to_string() == report.version.as_str());
     let comes_up_again = truth.comes_next == truth.running.map(|(_, group)| group);
     let kind = report.outcome.kind;
     let lie = match kind {
         OutcomeKind::Committed => !runs_it || !comes_up_again || !truth.approved,
+        OutcomeKind::RolledBack => runs_it && comes_up_again,
         _ => runs_it && !truth.rotten, // it stays where there is no other way up, and says so
     };
     if !lie {

@@ -29,6 +29,10 @@ pub const BOARDS: [(&str, Board); 8] = [
 pub const SINGLE_COPY: Board =
     Board { format: Format::UbootSingle { bytes: 1024 }, convention: "mainstay", home: Home::Raw };
 
+/// Another: the environment of GRUB on a file system that journals data.
+pub const DATA_JOURNAL: Board =
+    Board { format: Format::Grub, convention: "mainstay", home: Home::Ext4Journal };
+
 const UBOOT: Format = Format::UbootRedundant { bytes: 1024, scheme: Scheme::Incremental };
 const UBOOT_NOR: Format = Format::UbootRedundant { bytes: 1024, scheme: Scheme::Boolean };
 
@@ -119,7 +123,11 @@ impl Case {
     /// May it end so after something failed while the power stayed? As told, or a deployment was given up on the way,
     /// and said so; what never passes may leave it under way for ever.
     pub fn after_failures(&self, life: &Life, for_ever: bool) -> bool {
-        let given_up = |(_, kind): &(String, OutcomeKind)| matches!(kind, Failed | RolledBack | FellBack);
+        // A record that says "trial" though its write failed is still "installed" to the agent, and can be dropped.
+        let revoked = matches!(self.story.twist, Twist::TrustRotates { revokes: true, .. });
+        let given_up = |(_, kind): &(String, OutcomeKind)| {
+            matches!(kind, Failed | RolledBack | FellBack) || (revoked && *kind == Halted)
+        };
         let known = |(version, _): &(String, OutcomeKind)| {
             self.story.releases.iter().any(|image| image.version.to_string() == *version)
         };

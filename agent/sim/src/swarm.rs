@@ -223,6 +223,9 @@ pub fn life(seed: u64, tally: &mut Tally) -> Result<(), (Line, Broken)> {
 
 /// Lives what stands on a line, and writes it down: how it ended, and whether it may.
 pub fn replay(line: &Line) -> Result<Result<Life, Box<Found>>, String> {
+    if let Schedule::Swarm(seed) = line.schedule {
+        return replay(&Drawn::new(seed).line()); // whatever else stands on the line: the seed draws all of it
+    }
     let board = stories::board(&line.board)?;
     let none = Upsets::new();
     let row = match &line.schedule {

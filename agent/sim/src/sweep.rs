@@ -5,7 +5,7 @@ use crate::explore::{Explorer, Fits, Ways};
 use crate::life::{Broken, Life, Nursery, Story};
 use crate::mutant::Mutant;
 use crate::outside::{Outside, Twist};
-use crate::power::{Figure, Keeps, Upset, Upsets};
+use crate::power::{Answer, Figure, Keeps, Upset, Upsets};
 use crate::world::{Board, World};
 use mainstay_core::trust::TrustRoot;
 use mainstay_core::update::OutcomeKind;
@@ -204,3 +204,7 @@ pub const CUTS: [Upset; 6] = [
 
 /// The ways in which one effect can fail while the power stays.
 pub const FAILURES: [Upset; 3] = [Upset::Fails, Upset::FailsButStands, Upset::Short(1)];
+
+/// The ways in which a link is not well, each for a few fetches.
+pub const LINKS: [Upset; 3] =
+    [Upset::Link(Answer::Drops, 3), Upset::Link(Answer::Corrupts, 3), Upset::Link(Answer::Repeats, 3)];

@@ -42,12 +42,25 @@ pub enum Home {
     Fat,
     /// A file on ext4, ordered: the journal holds metadata alone, and a time that was lost changes nothing.
     Ext4,
+    /// A file on ext4 with `data=journal`: what was synced stands in the journal as well until the file system is
+    /// unmounted, and the first mount after a power cut writes it again, over what the bootloader has written since.
+    Ext4Journal,
 }
 
 impl Board {
     /// Its convention.
     pub fn convention(&self) -> Box<dyn Convention + Send> {
         by_name(self.convention, &self.format).expect("a convention that exists")
+    }
+
+    /// U-Boot's environment holds much else, so that what changes stands in another sector than the CRC. A GRUB block has
+    /// our variables first, and room for little.
+    fn other_vars(&self) -> Vars {
+        let else_bytes = self.format.copy_bytes() / 2 + 32;
+        match self.format {
+            Format::Grub => Vars::new(),
+            _ => [("ALL_ELSE", "x".repeat(else_bytes).as_str())].into_iter().collect(),
+        }
     }
 }
 
@@ -84,6 +97,8 @@ pub struct World {
     pub leaves_out: Option<&'static str>,
     /// The bootloader goes by these bytes, whatever the agent writes: it reads another environment.
     pub elsewhere: Option<Vec<Vec<u8>>>,
+    /// What the next mount writes again, copy by copy.
+    journal: [Option<Rc<Vec<u8>>>; 2],
     /// What the invariants go by.
     pub watch: Watch,
     /// What happened, for people: the last lines of a life that went wrong.
@@ -202,7 +217,7 @@ impl World {
         upsets: &Upsets,
     ) -> Self {
         let convention: Rc<dyn Convention> = Rc::from(board.convention() as Box<dyn Convention>);
-        let mut vars = Vars::new().with(&convention.fresh());
+        let mut vars = board.other_vars().with(&convention.fresh());
         let mut images = vec![first.clone()];
         if let Some(second) = second {
             images.push(second.clone());
@@ -236,6 +251,7 @@ impl World {
             going_down: false,
             leaves_out: None,
             elsewhere: None,
+            journal: [None, None],
             watch: Watch::new(first.security_version, second.is_some()),
             trace: None,
             forks: None,
@@ -332,6 +348,22 @@ impl World {
         }
     }
 
+    /// A kernel comes up and mounts what holds the environment.
+    pub fn mounts(&mut self) {
+        for copy in 0..self.board.format.copies() {
+            if let Some(bytes) = self.journal[copy].take() {
+                self.say(|| format!("     the journal brings back copy {copy} of the environment"));
+                self.disk.put(Place::Env(copy), 0, &bytes);
+            }
+        }
+        self.look_at_env();
+    }
+
+    /// It goes down in good order: nothing is left in the journal.
+    pub fn unmounts(&mut self) {
+        self.journal = [None, None];
+    }
+
     /// The time, where the clock has been set.
     pub fn unix_s(&self) -> Option<u64> {
         Some(self.clock).filter(|clock| *clock >= CLOCK_IS_SET_FROM)
@@ -360,7 +392,8 @@ impl World {
         self.disk.fingerprint(&mut hasher);
         self.watch.fingerprint(&mut hasher);
         let slack = if self.convention.name() == "rauc" { self.cuts } else { 0 };
-        let rest = (self.outside.state(), self.clock, &self.ills, self.dead, slack);
+        let journal = self.journal.iter().flatten().map(|copy| Digest::of(copy)).collect::<Vec<_>>();
+        let rest = (self.outside.state(), self.clock, &self.ills, self.dead, slack, journal);
         hasher.update(format!("{rest:?}").as_bytes());
         hasher.finish()
     }
@@ -419,7 +452,12 @@ impl World {
         match *op {
             Op::Other => {}
             Op::Write(place, at, bytes) => self.disk.write(place, at, bytes),
-            Op::Sync(place) => self.disk.sync(place),
+            Op::Sync(place) => {
+                self.disk.sync(place);
+                if let (Place::Env(copy), Home::Ext4Journal) = (place, self.board.home) {
+                    self.journal[copy] = Some(Rc::new(self.disk.durable(place).to_vec()));
+                }
+            }
             Op::Save(place, at, bytes) => self.disk.put(place, at, bytes),
         }
     }
@@ -584,3 +622,20 @@ const BOOTLOADER_WATCHDOG_S: u32 = 60;
 const CLOCK_IS_SET_FROM: u64 = 1_735_689_600;
 /// Some day in 2027.
 pub const CLOCK_AT_FIRST: u64 = 1_800_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watchdog_that_is_fed_begins_anew_and_one_that_is_not_bites_where_it_was_armed() {
+        let mut watchdog = Watchdog::default();
+        assert_eq!(watchdog.bites(), None, "nobody armed it");
+        watchdog.feed();
+        assert_eq!(watchdog.bites(), None, "and feeding does not arm it");
+        watchdog.arm(30);
+        assert_eq!((watchdog.bites(), watchdog.bites()), (Some(30), Some(0)));
+        watchdog.feed();
+        assert_eq!(watchdog.bites(), Some(30));
+    }
+}

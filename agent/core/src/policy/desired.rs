@@ -125,11 +125,10 @@ impl DesiredState {
     /// Can it have been signed when it says? Asked before it raises the time floor, for good: a date in the far future,
     /// from a workstation whose clock is wrong, would make every certificate and every bundle with an end look expired.
     ///
-    /// Nobody can tell without a clock (`unix_s`: where it has been set); and one that stands behind `time_floor` has
-    /// fallen back, so the floor counts in its place.
+    /// Nobody can tell without a clock (`unix_s`: where it has been set).
     pub fn signed_in_time(&self, unix_s: Option<u64>, time_floor: u64) -> Result<()> {
-        let Some(now) = unix_s.map(|now| now.max(time_floor)) else { return Ok(()) };
-        if self.signed_at <= now.saturating_add(SIGNED_AHEAD_S_MAX) {
+        let Some(now) = unix_s else { return Ok(()) };
+        if self.signed_at <= Self::signed_at_most(now, time_floor) {
             return Ok(());
         }
         Err(fault!(
@@ -139,6 +138,17 @@ impl DesiredState {
             self.signed_at,
             SIGNED_AHEAD_S_MAX / 86_400
         ))
+    }
+
+    /// The latest time of signing that is believed, by a clock that says `now`.
+    ///
+    /// A clock that stands further behind the floor than anybody could have pushed it has fallen back, and the floor
+    /// counts in its place. One that stands a little behind it may be right: if the floor counted then, too, each word
+    /// could reach 30 days further than the one before, and a leaked operator key would be at the end of time in one
+    /// evening.
+    pub fn signed_at_most(now: u64, time_floor: u64) -> u64 {
+        let by_the_clock = now.saturating_add(SIGNED_AHEAD_S_MAX);
+        if time_floor <= by_the_clock { by_the_clock } else { time_floor.saturating_add(SIGNED_AHEAD_S_MAX) }
     }
 
     /// Is each field within its bounds?

@@ -138,6 +138,21 @@ impl TrustRoot {
         Ok(Proven(envelope.unproven_body()))
     }
 
+    /// Is there a key that holds `role` here and in `other`?
+    pub fn shares_a_member(&self, other: &TrustRoot, role: Role) -> bool {
+        let holders = |root: &TrustRoot| {
+            let members = root.role(role).members;
+            root.keys
+                .iter()
+                .enumerate()
+                .filter(move |(i, _)| members >> i & 1 == 1)
+                .map(|(_, key)| *key)
+                .collect::<Vec<[u8; 32], KEYS_MAX>>()
+        };
+        let theirs = holders(other);
+        holders(self).iter().any(|key| theirs.contains(key))
+    }
+
     /// Who holds `role`.
     pub fn role(&self, role: Role) -> RoleMembers {
         let [root, release, operator, factory] = self.roles;

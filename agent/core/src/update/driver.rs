@@ -281,7 +281,16 @@ impl Driver {
                 }
             },
             Action::AskToDownload => return Some(asked(parts.gate.may_download(&deployment), parts)),
-            Action::AskToReboot => return Some(asked(parts.gate.may_reboot(&deployment), parts)),
+            Action::AskToReboot => {
+                // Its signers may have lost the right since it was written; whoever heard of that may not have been able
+                // to put its end on record. A manifest that cannot be read now has been proven before.
+                if let Err(fault) = stored_manifest(&deployment, parts)
+                    && fault.kind == FaultKind::Refused
+                {
+                    return Some(Event::Stopped(Outcome { kind: OutcomeKind::Halted, detail: clip(fault) }));
+                }
+                return Some(asked(parts.gate.may_reboot(&deployment), parts));
+            }
             Action::Withdraw => self.noted(action, parts, |parts| withdraw(target, running, parts)).map(done),
             Action::Stream => match self.noted(action, parts, |parts| self.stream(&deployment, parts)) {
                 Err(fault)

@@ -169,12 +169,13 @@ pub fn step(record: &Record, doing: Action, event: Event, running: Group) -> Opt
         (Phase::RollingBack(..), Reboot, Event::Done | Event::NotYet | Event::Failed(_)) => later(Reboot),
 
         // After the commit, and the bootloader has been told already: the other group that comes up then has not
-        // fallen back late, it was asked for.
-        (Phase::Settled(d, Outcome { kind: OutcomeKind::Committed, .. }), Rest, Event::RollBack(why))
-            if running == d.target =>
-        {
-            settle(d, Outcome { kind: OutcomeKind::RolledBack, detail: why })
-        }
+        // fallen back late, it was asked for: also where it was asked for before the first look of this boot, as by a
+        // recovery button that is held while the agent starts.
+        (
+            Phase::Settled(d, Outcome { kind: OutcomeKind::Committed, .. }),
+            Rest | Look,
+            Event::RollBack(why),
+        ) if running == d.target => settle(d, Outcome { kind: OutcomeKind::RolledBack, detail: why }),
 
         _ => None,
     }

@@ -144,8 +144,11 @@ fn what_was_signed_in_the_far_future_is_refused_where_the_clock_can_tell() {
         (5_000 + AHEAD,   Some(5_000),   0,         true),
         (5_001 + AHEAD,   Some(5_000),   0,         false),
         (u64::MAX,        Some(5_000),   0,         false),
-        (5_001 + AHEAD,   Some(5_000),   9_000,     true),  // a clock that has fallen back: the floor counts
-        (9_001 + AHEAD,   Some(5_000),   9_000,     false),
+        (5_000 + AHEAD,   Some(5_000),   9_000,     true),
+        (5_001 + AHEAD,   Some(5_000),   9_000,     false), // else each word could reach further than the one before
+        (5_001 + AHEAD,   Some(5_000),   5_000 + AHEAD,     false),
+        (5_001 + 2 * AHEAD, Some(5_000), 5_001 + AHEAD,     true), // a clock that has fallen back: the floor counts
+        (5_002 + 2 * AHEAD, Some(5_000), 5_001 + AHEAD,     false),
         (u64::MAX,        None,          9_000,     true),  // nobody can tell
         (u64::MAX,        Some(1),       u64::MAX,  true),
     ];
@@ -156,6 +159,23 @@ fn what_was_signed_in_the_far_future_is_refused_where_the_clock_can_tell() {
             assert!(fault.what.contains("expected at most 30 days after now"), "{fault}");
         }
     }
+}
+
+/// With the operator's key in his hands, somebody signs a hundred words, each as far ahead as the last one made possible.
+/// They used to carry the time floor on by 30 days each, and every certificate was an expired one from then on.
+#[test]
+fn however_many_words_are_signed_ahead_the_time_floor_stays_within_thirty_days_of_a_right_clock() {
+    let (clock, mut floor) = (1_800_000_000, 0);
+    for _ in 0..100 {
+        let ahead = floor.max(clock) + SIGNED_AHEAD_S_MAX;
+        for signed_at in [ahead, clock + SIGNED_AHEAD_S_MAX] {
+            let word = DesiredState { signed_at, expires: None, ..desired() };
+            if word.signed_in_time(Some(clock), floor).is_ok() {
+                floor = floor.max(signed_at);
+            }
+        }
+    }
+    assert_eq!(floor, clock + SIGNED_AHEAD_S_MAX);
 }
 
 #[test]

@@ -35,6 +35,10 @@ pub(super) struct Init {
     /// Name of the fleet
     #[arg(long)]
     fleet: String,
+    /// Version of the root. Where the root keys of a chain are lost and an image brings a new one: above the newest
+    /// that gateways have
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    root_version: u32,
     /// Public key that may sign trust roots; may be repeated
     #[arg(long, value_name = "K.pub", required = true)]
     root_key: Vec<PathBuf>,
@@ -151,7 +155,7 @@ fn init(command: &Init) -> Result<()> {
     };
     let plan = Plan {
         fleet: command.fleet.clone(),
-        version: 1,
+        version: command.root_version,
         roles: [
             holders(&command.root_key, command.root_threshold)?,
             holders(&command.release_key, command.release_threshold)?,

@@ -7,10 +7,10 @@ use mainstay_core::bundle::VerifiedManifest;
 use mainstay_core::digest::Digest;
 use mainstay_core::fault::{Fault, FaultKind, clip};
 use mainstay_core::limits::ENVELOPE_BYTES_MAX;
-use mainstay_core::policy::{DesiredAction, DesiredState, Gateway, SIGNED_AHEAD_S_MAX, Wanted, judge};
+use mainstay_core::policy::{DesiredAction, DesiredState, Gateway, Wanted, judge};
 use mainstay_core::seam::{Clock, StateFile, StateStore};
 use mainstay_core::topic::{self, Leaf};
-use mainstay_core::trust::TrustRoot;
+use mainstay_core::trust::{Role, TrustRoot};
 use mainstay_core::update::*;
 use std::time::{Duration, Instant};
 
@@ -222,7 +222,7 @@ impl Agent {
 
     /// The broker gives what it keeps once for each connection, and a clock is often set after that.
     fn look_again_at_what_came_early(&mut self) {
-        let latest = self.now().max(self.driver.record().time_floor).saturating_add(SIGNED_AHEAD_S_MAX);
+        let latest = DesiredState::signed_at_most(self.now(), self.driver.record().time_floor);
         for slot in 0..self.desires.early.len() {
             let due = self.desires.early[slot].take_if(|(signed_at, _)| *signed_at <= latest);
             let (Some((_, payload)), Some(broker)) = (due, &self.config.broker) else { continue };
@@ -242,6 +242,9 @@ impl Agent {
         log::info!("trust root: rotated to version {}", next.version);
         self.audit(Event::TrustRotated, &[("version", &next.version)]);
         let old = topic::trust(&next.fleet, next.version);
+        if !next.shares_a_member(&self.world.trust, Role::Operator) {
+            self.begin_to_count_anew()?;
+        }
         self.shared.trust_is(&next);
         self.world.trust = next;
         self.desires.spurned = None; // what was refused for its signer may be right now
@@ -257,6 +260,17 @@ impl Agent {
             }
         }
         Ok(())
+    }
+
+    /// No key that could sign a desired state before can do so any more, so no old one can be played again, whatever its
+    /// number. A leaked key that has signed the highest number there is would otherwise have the last word for good.
+    ///
+    /// Not below 1: that there was a word for this gateway alone is still known. A power cut right before this leaves the
+    /// numbers as they were; the next rotation of that kind does it.
+    fn begin_to_count_anew(&mut self) -> Result<(), Fault> {
+        let mut record = self.driver.record().clone();
+        record.desired_seq = record.desired_seq.map(|seq| seq.min(1));
+        self.driver.update(record, &mut self.world.parts())
     }
 
     fn on_manifest(&mut self, payload: &[u8]) -> Result<(), Fault> {
@@ -372,7 +386,11 @@ impl Agent {
                 self.show();
             }
             Ok(false) => {} // too late: the trial decides
-            Err(fault) => log::error!("halt: {fault}"),
+            Err(fault) => {
+                log::error!("halt: {fault}");
+                // It is tried again after the next turn; until then the machine does not go down for it.
+                self.world.gate.held = Some(format!("{why}; not on record yet: {}", fault.what));
+            }
         }
     }
 

@@ -1,7 +1,5 @@
 //! What happens once: in a boot, or while the agent runs.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 /// A new one with each boot of the kernel.
@@ -20,12 +18,8 @@ fn first_in(path: &Path, boot: &str) -> bool {
     let folder = path.parent().unwrap_or(Path::new("."));
     !boot.is_empty()
         && !known
-        && DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .and_then(|()| std::fs::write(path, format!("{boot}\n")))
-            .is_ok()
+        && crate::store::own_folder("run folder", folder).is_ok()
+        && std::fs::write(path, format!("{boot}\n")).is_ok()
 }
 
 /// Notices that the clock has been set: from then on times mean something.

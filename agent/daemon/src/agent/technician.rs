@@ -5,6 +5,7 @@ use super::{Agent, Line};
 use crate::file_source::FileSource;
 use mainstay_core::audit::Event;
 use mainstay_core::boot::Group;
+use mainstay_core::bundle::VerifiedManifest;
 use mainstay_core::digest::Digest;
 use mainstay_core::fault;
 use mainstay_core::fault::{Fault, FaultKind};
@@ -81,7 +82,7 @@ impl Agent {
     /// `Some`: there was nothing to do.
     fn install(
         &mut self,
-        bundle: FileSource,
+        mut bundle: FileSource,
         retry: bool,
         approve: bool,
         reply: &Sender<Line>,
@@ -114,6 +115,7 @@ impl Agent {
         }
         self.world.gate.approved |= approve;
         if matches!(self.driver.record().phase, Phase::Waiting(_) | Phase::Downloading(_)) {
+            bundle.makes(VerifiedManifest::open(&self.world.trust, bundle.manifest())?.content_bytes());
             self.world.source.file = Some(bundle);
         }
         self.world.observer.watched_by(reply.clone());

@@ -12,9 +12,7 @@
 use mainstay_core::fault;
 use mainstay_core::fault::Fault;
 use mainstay_core::update::Deployment;
-use std::fs::DirBuilder;
 use std::io::ErrorKind;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 /// A new one with each boot of the kernel.
@@ -42,8 +40,7 @@ fn begun_in(folder: &Path, boot: &str, deployment: &Deployment, now_ms: u64) -> 
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::InvalidData) => {}
         Err(e) => return Err(fault("read", e)),
     }
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.map_err(|e| fault("make the folder of", e))?;
+    crate::store::own_folder("run folder", folder)?;
     let new = folder.join("trial.new");
     std::fs::write(&new, format!("{key}{now_ms}\n")).map_err(|e| fault("write", e))?;
     std::fs::rename(&new, &path).map_err(|e| fault("write", e))?;
