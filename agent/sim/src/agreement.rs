@@ -60,7 +60,8 @@ pub fn may_be_armed(world: &World, group: Group, tries: u8) -> Result<(), Violat
     }
     let refused = |figure, what: String| Err(Violation::new(figure, what));
     let on_record = record(world).ok().flatten();
-    let Some(Record { phase: Phase::Trial(d), .. }) = &on_record else {
+    // A rollback that stands on the medium though its write was said to have failed is a trial to the agent still.
+    let Some(Record { phase: Phase::Trial(d) | Phase::RollingBack(d, _), .. }) = &on_record else {
         let phase = on_record.map(|record| record.phase.name());
         return refused(
             Figure::WrongGroup,

@@ -224,7 +224,7 @@ fn invariant_a_report_is_true(report: &Report, truth: &Truth) -> core::result::R
     let kind = report.outcome.kind;
     let lie = match kind {
         OutcomeKind::Committed => !runs_it || !comes_up_again || !truth.approved,
-        OutcomeKind::RolledBack => runs_it && comes_up_again,
+        OutcomeKind::RolledBack => runs_it && comes_up_again && !truth.rotten,
         _ => runs_it && !truth.rotten, // it stays where there is no other way up, and says so
     };
     if !lie {

@@ -6,6 +6,7 @@
 
 use crate::life::{Broken, Life};
 use crate::made::Made;
+use crate::mutant::Mutant;
 use crate::outside::Twist;
 use crate::power::{Answer, Draw, Figure, Keeps, Upset, Upsets};
 use crate::schedule::{Line, Schedule};
@@ -24,6 +25,8 @@ pub struct Drawn {
     pub tries: u8,
     /// What goes wrong.
     pub upsets: Upsets,
+    /// A wrong order, to show what is made of a life that breaks.
+    pub mutant: Option<Mutant>,
 }
 
 impl Drawn {
@@ -35,7 +38,7 @@ impl Drawn {
         if made.twist == Twist::PersonGoesBackAfterCommit && stories::is_raucs_grub(board.1) {
             made.twist = Twist::None; // see `Case::is_told_on`
         }
-        let mut drawn = Drawn { made, board, tries, upsets: Upsets::new() };
+        let mut drawn = Drawn { made, board, tries, upsets: Upsets::new(), mutant: None };
         let effects = drawn.undisturbed();
         let classes: Vec<Class> = Class::ALL.into_iter().filter(|_| draw.below(3) == 0).collect();
         if classes.is_empty() || effects == 0 {
@@ -56,7 +59,7 @@ impl Drawn {
     /// Lives it.
     pub fn live(&self, tally: &mut Tally) -> Result<(), Box<Found>> {
         let story = self.made.story(self.tries);
-        let mut sweep = Sweep::new(&story, self.board.1, None);
+        let mut sweep = Sweep::new(&story, self.board.1, self.mutant);
         let lived = sweep.live(&self.upsets, &|life| may_end_so(self, life)).map(|_| ());
         tally.add(&sweep.tally);
         lived
@@ -235,7 +238,7 @@ pub fn replay(line: &Line) -> Result<Result<Life, Box<Found>>, String> {
     };
     if line.story.starts_with("made:") {
         let (made, upsets) = (line.story.parse()?, row.clone());
-        let drawn = Drawn { made, board, tries: line.tries, upsets };
+        let drawn = Drawn { made, board, tries: line.tries, upsets, mutant: None };
         let story = drawn.made.story(drawn.tries);
         let lived = Sweep::new(&story, board.1, None).live(row, &|life| may_end_so(&drawn, life));
         return Ok(lived);

@@ -91,14 +91,14 @@ pub struct World {
     pub watchdog: Watchdog,
     /// What is wrong with the gateway, beside one effect.
     pub ills: Ills,
+    /// What the next mount writes again, copy by copy.
+    journal: [Option<Rc<Vec<u8>>>; 2],
     /// The reset line has taken what was asked of it.
     pub going_down: bool,
     /// Which effects a mutant leaves out, by name.
     pub leaves_out: Option<&'static str>,
     /// The bootloader goes by these bytes, whatever the agent writes: it reads another environment.
     pub elsewhere: Option<Vec<Vec<u8>>>,
-    /// What the next mount writes again, copy by copy.
-    journal: [Option<Rc<Vec<u8>>>; 2],
     /// What the invariants go by.
     pub watch: Watch,
     /// What happened, for people: the last lines of a life that went wrong.
@@ -248,10 +248,10 @@ impl World {
             clock: CLOCK_AT_FIRST,
             watchdog: Watchdog::default(),
             ills: Ills::default(),
+            journal: [None, None],
             going_down: false,
             leaves_out: None,
             elsewhere: None,
-            journal: [None, None],
             watch: Watch::new(first.security_version, second.is_some()),
             trace: None,
             forks: None,
@@ -462,6 +462,13 @@ impl World {
         }
     }
 
+    /// A sync that does not happen: the kernel takes its pages for clean.
+    fn gives_up(&mut self, op: &Op<'_>) {
+        if let Op::Sync(place) = op {
+            self.disk.fail_sync(*place);
+        }
+    }
+
     /// Some sectors of a write get as far as the cache.
     fn apply_some(&mut self, op: &Op<'_>, mut through: impl FnMut(usize) -> bool) {
         if let Op::Write(place, at, bytes) = *op {
@@ -485,14 +492,13 @@ impl World {
             _ => {}
         }
         if let Some(fault) = self.refuses(op) {
+            self.gives_up(op);
             return Err(fault);
         }
         let boots = matches!(op, Op::Save(..)); // a bootloader's medium is assumed to say when it fails
         match upset {
             Some(Upset::Fails) => {
-                if let Op::Sync(place) = op {
-                    self.disk.fail_sync(*place);
-                }
+                self.gives_up(op);
                 failed()
             }
             Some(Upset::FailsButStands) => {
@@ -500,13 +506,12 @@ impl World {
                 failed()
             }
             Some(Upset::Short(through)) => {
+                self.gives_up(op);
                 self.apply_some(op, |n| n < usize::from(through));
                 failed()
             }
             Some(Upset::Lost) if !boots => {
-                if let Op::Sync(place) = op {
-                    self.disk.fail_sync(*place);
-                }
+                self.gives_up(op);
                 Ok(())
             }
             Some(Upset::Stuck(seed)) if matches!(op, Op::Write(..)) => {

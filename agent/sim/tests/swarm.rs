@@ -1,8 +1,8 @@
 //! Goal: nobody thought of this story. Method: a few hundred drawn lives under drawn upsets, each from its seed alone;
-//! `sim swarm` lives them for as long as one likes. And what a broken life is made into, is shown on a mutant.
+//! `sim swarm` lives them for as long as one likes. What a broken life is made into is shown on a mutant.
 
 use mainstay_sim::mutant::Mutant;
-use mainstay_sim::power::{Draw, Keeps, Upset};
+use mainstay_sim::power::{Draw, Figure, Keeps, Upset};
 use mainstay_sim::stories::{BOARDS, all};
 use mainstay_sim::swarm::{self, Drawn};
 use mainstay_sim::sweep::{Sweep, Tally};
@@ -58,11 +58,29 @@ fn what_is_lived_on_from_a_cut_is_what_is_lived_from_the_beginning() {
     }
 }
 
-/// A wrong order under three upsets, two of which have nothing to do with it: what is left is the one that shows it.
+/// A driver that does not sync its slots, in a story with much beside it, under three upsets: what is left is one release
+/// and the one cut that shows it.
 #[test]
-fn cuts_that_show_a_wrong_order_are_found_and_lived_again() {
-    let case = &all(3)[0];
-    let mut sweep = Sweep::new(&case.story, BOARDS[0].1, Some(Mutant::NotSynced));
-    let found = sweep.one(&[Upset::Cut(Keeps::Nothing)], &|_| true).expect_err("a mutant");
-    assert!(!found.broken.trace.is_empty(), "it is written down");
+fn a_life_that_breaks_is_made_as_small_as_it_gets() {
+    let drawn = Drawn {
+        made: "made: 2=Unhealthy/2 3=Healthy/3 4=NeverBoots/4 older prevent".parse().expect("a story"),
+        board: BOARDS[4],
+        tries: 2,
+        upsets: vec![
+            (5, Upset::Fails),
+            (34, Upset::Cut(Keeps::Torn(9))),
+            (40, Upset::Full(3)),
+            (90, Upset::Cut(Keeps::Torn(9))),
+        ],
+        mutant: Some(Mutant::NotSynced),
+    };
+    let found = drawn.live(&mut Tally::default()).expect_err("a mutant");
+    let (smallest, found) = drawn.shrink(found);
+    assert_eq!(found.broken.figure, Figure::UnverifiedBooted, "{found}");
+    assert!(
+        smallest.made.releases.len() == 1 && !smallest.made.older && !smallest.made.prevent,
+        "{}",
+        smallest.line()
+    );
+    assert!(smallest.upsets.len() <= 1 && smallest.board.0 == BOARDS[0].0, "{}", smallest.line());
 }
