@@ -2,7 +2,7 @@
 //! as in `invariant.rs`, which calls them: those look at one medium at a time, these hold one against another.
 
 use crate::invariant::record;
-use crate::power::{Figure, Violation, violated};
+use crate::power::{Figure, Violation};
 use crate::state;
 use crate::world::World;
 use mainstay_core::boot::Group;
@@ -23,6 +23,8 @@ pub struct Agreement {
     attempts: u32,
     time_floor: u64,
     seen: Option<[u32; 5]>,
+    /// What was asked last and may not be.
+    pub asked: Option<Violation>,
 }
 
 impl Agreement {
@@ -50,18 +52,20 @@ pub fn all(world: &mut World, on_record: &Record) -> Result<(), Violation> {
     invariant_no_late_fallback_where_it_is_prevented(world, on_record)
 }
 
-/// Somebody asks that a group is armed, so many tries.
-pub fn armed(world: &World, group: Group, tries: u8) {
+/// Somebody asks that a group is armed, so many tries: may it be? What is asked on a medium that takes no write any more
+/// changes nothing, so who breaks this is called to account when the environment changes by it.
+pub fn may_be_armed(world: &World, group: Group, tries: u8) -> Result<(), Violation> {
     if world.watch.rotten {
-        return;
+        return Ok(());
     }
+    let refused = |figure, what: String| Err(Violation::new(figure, what));
     let on_record = record(world).ok().flatten();
     // A rollback that stands on the medium though its write was said to have failed is a trial to the agent still.
     let Some(Record { phase: Phase::Trial(d) | Phase::RollingBack(d, _), .. }) = &on_record else {
         let phase = on_record.map(|record| record.phase.name());
-        violated(
+        return refused(
             Figure::WrongGroup,
-            format_args!("only what is on record is armed: {group}, and it is {phase:?}"),
+            format!("only what is on record is armed: {group}, and it is {phase:?}"),
         );
     };
     if d.target != group || tries > d.tries {
@@ -69,17 +73,17 @@ pub fn armed(world: &World, group: Group, tries: u8) {
             "only what is on record is armed: {group} {tries} times, expected {} {} times",
             d.target, d.tries
         );
-        violated(Figure::WrongGroup, what);
+        return refused(Figure::WrongGroup, what);
     }
     if world.watch.agreement.leave != Some(d.attempt) {
-        violated(Figure::WrongGroup, "nothing is armed without leave: the gate has not given any");
+        let what = "nothing is armed without leave: the gate has not given any".into();
+        return refused(Figure::WrongGroup, what);
     }
     if world.watch.agreement.failed.contains(&d.manifest) {
-        violated(
-            Figure::Stuck,
-            format_args!("a bundle whose trial failed is not tried again: {}", d.version),
-        );
+        let what = format!("a bundle whose trial failed is not tried again: {}", d.version);
+        return refused(Figure::Stuck, what);
     }
+    Ok(())
 }
 
 /// What a write that succeeded has put there stays. (One that is said to have failed may be undone: its step has not been

@@ -151,15 +151,19 @@ pub fn all(world: &mut World) {
 
 /// Somebody asks the bootloader for a change.
 pub fn asked(world: &mut World, asked: Asked) {
-    if let Asked::Trial(group, tries) = asked {
-        agreement::armed(world, group, tries);
-    }
+    world.watch.agreement.asked = match asked {
+        Asked::Trial(group, tries) => agreement::may_be_armed(world, group, tries).err(),
+        _ => None,
+    };
     world.watch.asked = Some(asked);
 }
 
 /// The copies change: keeps count of what is good, and of what is tried. Called with the variables as they were.
 pub fn environment_changed(world: &mut World) {
     let Some(asked) = world.watch.asked else { return };
+    if let Some(broken) = world.watch.agreement.asked.take() {
+        down(Down::Violation(broken));
+    }
     match asked {
         Asked::Off(group) => world.watch.approved[group as usize] = false,
         Asked::Trial(group, tries) => {

@@ -33,6 +33,10 @@ const fn core(target: &'static str, name: &'static str) -> Test {
     Test { package: "mainstay-core", target, name }
 }
 
+const fn sim(name: &'static str) -> Test {
+    Test { package: "mainstay-sim", target: "driver", name }
+}
+
 const fn glue(name: &'static str) -> Test {
     Test { package: "mainstay-bootloader-glue", target: "", name }
 }
@@ -245,6 +249,21 @@ pub const SOURCES: &[Source] = &[
         to:   "if !checks.contains(check) && check.is_empty() {",
         test: core("bundle", "eligibility::each_refusal_says_what_was_expected_and_what_was_found"),
     },
+    // Core: driver, in the simulator
+    Source {
+        name: "the driver acts before it persists",
+        file: "agent/core/src/update/driver.rs",
+        from: "        if let Some(record) = step.record {\n            self.persist(record, parts)?;\n        }\n",
+        to:   "        self.action = step.action;\n        if let Some(record) = step.record {\n            self.persist(record, parts)?;\n        }\n",
+        test: sim("a_good_update_goes_on_from_every_effect_that_fails"),
+    },
+    Source {
+        name: "the only way up is given up",
+        file: "agent/core/src/update/driver.rs",
+        from: "if target == running && !parts.boot.state()?.leaves_a_way_up(target.other()) {",
+        to:   "if target != running && !parts.boot.state()?.leaves_a_way_up(target.other()) {",
+        test: sim("a_group_that_is_the_only_way_up_is_not_given_up"),
+    },
     // Bootloader's environment
     Source {
         name: "U-Boot's copy in force is written first",
@@ -294,6 +313,14 @@ pub const SOURCES: &[Source] = &[
         from: "file.sync_data().map_err(|e| self.fault(\"fdatasync\", &e))",
         to:   "Ok(())",
         test: glue("store::place::tests::a_write_that_cannot_be_made_durable_is_a_fault"),
+    },
+    // Board support
+    Source {
+        name: "the running group's slots are written",
+        file: "board-support/src/slots/mod.rs",
+        from: "if self.running == Some(group) {",
+        to:   "if self.running == Some(group) && class.is_empty() {",
+        test: Test { package: "mainstay-board-support", target: "slots", name: "what_must_not_be_written_is_refused_and_leaves_every_byte" },
     },
     // Daemon
     Source {
