@@ -51,6 +51,13 @@ fn an_agent_that_is_killed_at_any_effect_goes_on_where_it_was() {
     sweep(&[Upset::Kill], false, &[0, 4], &TELLING);
 }
 
+/// Where every boot is counted, the agent that was started anew vouched for the group that a person had just left, and so
+/// put it first again.
+#[test]
+fn an_agent_that_is_killed_after_a_person_has_gone_back_does_not_bring_back_what_was_left() {
+    sweep(&[Upset::Kill], false, &[2], &["a person goes back after the commit"]);
+}
+
 #[test]
 fn a_full_data_partition_and_slots_that_cannot_be_read_are_waited_out_or_said() {
     sweep(&[Upset::Full(3), Upset::Unreadable(2)], false, &[0], &TELLING);

@@ -143,11 +143,22 @@ fn not_in_the_trial(record: &Record, d: Deployment, boot: &BootState) -> Step {
 fn unknown_trial(record: &Record, facts: Facts) -> bool {
     let Some(boot) = facts.boot else { return false };
     facts.first
+        && !left_by_hand(record, facts.running, &boot)
         && match boot.group(facts.running).good {
             Some(good) => !good,
             // Every boot is counted, and nothing says of which kind this one is.
             None => facts.lost || !confirms(record, facts),
         }
+}
+
+/// A person has gone back from what runs, and the agent was started anew before the machine went down: the other group
+/// comes up next. Whoever vouched for this one now would bring it back.
+fn left_by_hand(record: &Record, running: Group, boot: &BootState) -> bool {
+    let rolled_back = matches!(
+        &record.phase,
+        Phase::Settled(d, Outcome { kind: OutcomeKind::RolledBack, .. }) if d.target == running
+    );
+    rolled_back && boot.select() == Some(running.other())
 }
 
 /// The deployment of what runs, as far as the record knows it: what a trial is run by that no deployment asked for.
