@@ -7,7 +7,7 @@
 use mainstay_sim::mutant::{TABLE, hunt, without};
 
 #[test]
-fn every_mutant_is_caught_by_the_check_that_is_there_for_it() {
+fn every_wrong_order_is_caught_by_the_invariant_that_is_there_for_it() {
     let mut escaped = Vec::new();
     for row in TABLE {
         match hunt(row) {

@@ -44,7 +44,8 @@ cargo xtask COMMAND
                               small, and comes with the line that plays it again
   reliability [--quick | --full] [--swarm-minutes N] [--fuzz-seconds N] [--json FILE]
                               every cut, failure, drawn life, mutant and fuzz target, and one table of what they showed
-                              (default: quick, that is two cuts in two ways, not four; 2 minutes; 5 seconds a target)
+                              (default: quick, that is two cuts in two ways, not four, and failures with three tries
+                              alone; 2 minutes; 5 seconds a target)
   help                        this text
 
 A command ends with 0 when everything it measured is within its budget, with 1 when something is above, two builds differ,
