@@ -117,7 +117,8 @@ pub fn install() -> Result<String, String> {
 }
 
 fn program(arch: u32) -> Vec<libc::sock_filter> {
-    let forbidden = FORBIDDEN.iter().map(|number| *number as u32).chain(EVERYWHERE).chain(HERE.iter().copied());
+    let forbidden =
+        FORBIDDEN.iter().map(|number| *number as u32).chain(EVERYWHERE).chain(HERE.iter().copied());
     let mut program = vec![
         load(ARCHITECTURE),
         unless(JUMP_EQUAL, arch, 1),

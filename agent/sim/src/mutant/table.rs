@@ -86,6 +86,7 @@ const ON_RECORD: &str = "only what is on record is armed";
 const LEAVE: &str = "nothing is armed without leave";
 const HOLDS: &str = "the record says of a group only what it holds";
 const BACK: &str = "the record never goes back";
+const SEQ: &str = "sequence numbers never fall";
 const MANIFEST: &str = "the manifest that the record speaks of is there";
 const RAISES: &str = "a commit raises the floor";
 const SETTLED: &str = "an outcome is on record when it is settled";
@@ -128,7 +129,7 @@ pub const TABLE: &[Row] = &[
     row(AttemptsForgotten,        STATE, "counts deployments from zero again", UBOOT, GOOD, BACK),
     row(TargetNotForgotten,       STATE, "still knows what the target held while it is written", UBOOT, Tale::Told("a good update after a bad one"), HOLDS),
     under(CutWithin, OneCopyOnly,              STATE, "keeps the record in one copy", UBOOT, HISTORY, "the record is always readable"),
-    under(CutWithin, NewerCopyOverwritten,     STATE, "writes over the newer copy of the record", UBOOT, Tale::Told("an unhealthy image after a long history"), BACK),
+    under(CutWithin, NewerCopyOverwritten,     STATE, "writes over the newer copy of the record", UBOOT, Tale::Told("an unhealthy image after a long history"), SEQ),
     row(ManifestNotWritten,       STATE, "does not keep the manifest", UBOOT, GOOD, MANIFEST),
     row(LostRecordTakenForNone,   STATE, "takes a record that is lost for one that never was", UBOOT_RAUC, Tale::Twisted("a good update", Twist::RecordIsLostInTrial), PASSED),
     // what stands under the stores

@@ -63,6 +63,28 @@ pub const SOURCES: &[Source] = &[
         to:   "which == number(file) && *sum != [0; 8]",
         test: core("", "copies::tests::a_copy_with_any_bit_of_it_flipped_or_any_tail_of_it_lost_is_torn"),
     },
+    // Core: the ends of a service
+    Source {
+        name: "a reset forgets the sequence numbers",
+        file: "agent/core/src/update/step.rs",
+        from: "            next.failed.clear();",
+        to:   "            next.failed.clear();\n            next.desired_seq = [0, 0];",
+        test: core("machine", "table::a_reset_forgets_what_was_said_by_hand_and_what_failed_and_nothing_that_guards_against_a_replay"),
+    },
+    Source {
+        name: "the end of service leads back into it",
+        file: "agent/core/src/update/step.rs",
+        from: "            Service::Decommissioning(since) => Service::Decommissioned(since),",
+        to:   "            Service::Decommissioning(_) => Service::In,",
+        test: core("machine", "table::a_reset_leads_back_into_service_and_nothing_leads_back_from_the_end_of_it"),
+    },
+    Source {
+        name: "a reset that was begun is not gone on with",
+        file: "agent/core/src/update/recover.rs",
+        from: "if record.service == Service::Resetting => Step::act(Action::Erase),",
+        to:   "if record.service == Service::Resetting => Step::act(Action::Rest),",
+        test: core("machine", "recovery::a_reset_and_the_end_of_service_begin_again_at_the_next_start_and_a_late_fallback_is_told_first"),
+    },
     // Core: trial
     Source {
         name: "a wanted check counts as required",
