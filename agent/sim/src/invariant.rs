@@ -44,7 +44,7 @@ pub struct Watch {
     pub deceived: bool,
     /// A committed group has been given up for the older one, and that is on record. On a board that counts every boot
     /// (RAUC's conventions) power cuts alone can do that: the price of keeping the older one.
-    late_fallback: bool,
+    pub late_fallback: bool,
     record: Option<(u32, Option<Record>)>,
     comes_up: Option<([u32; 3], [bool; 2], u32)>,
     trust: (u32, u32),

@@ -209,6 +209,8 @@ impl Outside {
 pub struct Truth {
     /// A medium has failed, or somebody has meddled: what could not be given up may run.
     rotten: bool,
+    /// Power cuts alone have taken this gateway back, and may bring it forward again before it is heard.
+    late_fallback: bool,
     /// What runs has passed its checks and is marked good.
     approved: bool,
     running: Option<(u32, mainstay_core::boot::Group)>,
@@ -221,7 +223,8 @@ impl Truth {
         let running = world.running.and_then(|g| world.image(g).map(|image| (image.version, g)));
         let approved = world.running.is_some_and(|group| world.watch.approved[group as usize]);
         let comes_next = world.boot_state().ok().and_then(|boot| boot.select());
-        Truth { rotten: world.watch.rotten, approved, running, comes_next }
+        let (rotten, late_fallback) = (world.watch.rotten, world.watch.late_fallback);
+        Truth { rotten, late_fallback, approved, running, comes_next }
     }
 }
 
@@ -234,6 +237,8 @@ fn invariant_a_report_is_true(report: &Report, truth: &Truth) -> core::result::R
     let lie = match kind {
         OutcomeKind::Committed => !runs_it || !comes_up_again || !truth.approved,
         OutcomeKind::RolledBack => runs_it && comes_up_again && !truth.rotten,
+        // It did; its presence says that it runs again what it had fallen back from.
+        OutcomeKind::FellBack if truth.late_fallback => false,
         _ => runs_it && !truth.rotten, // it stays where there is no other way up, and says so
     };
     if !lie {

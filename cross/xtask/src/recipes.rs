@@ -166,7 +166,7 @@ mod tests {
                 ["mark", which, ..] => format!("mark {which}"),
                 _ => words[0].split('|').next().unwrap().to_owned(),
             };
-            assert!(page.contains(&format!("Cm {name}")), "{name}");
+            assert!(page.contains(&format!("Cm {}", name.replace('-', " "))), "{name}");
             seen += 1;
         }
         assert!(seen >= 10, "{seen}");
