@@ -47,11 +47,19 @@ impl FolderStore {
         let lock = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).map_err(
             |(_, e)| match e {
                 nix::errno::Errno::EWOULDBLOCK => {
-                    fault!(Busy, "state folder {}: another mainstay holds it", folder.display())
+                    fault!(
+                        Busy,
+                        "state folder {}: another mainstay holds it{}",
+                        folder.display(),
+                        holder(&path)
+                    )
                 }
                 e => io_fault("lock", &path, &e.into()),
             },
         )?;
+        // For the words of who comes second, and nothing else: that it could not be written stops nobody.
+        let _ =
+            lock.set_len(0).and_then(|()| lock.write_all_at(std::process::id().to_string().as_bytes(), 0));
         let store = Self::over(folder, Some(lock));
         store.settle();
         Ok(store)
@@ -158,6 +166,17 @@ impl StateStore for FolderStore {
         Ok(())
     }
 }
+
+/// ` (process 812)`, as whoever holds the lock has written in it; nothing where that is no number.
+fn holder(lock: &Path) -> String {
+    let mut bytes = [0; HOLDER_BYTES_MAX];
+    let length = read_up_to(lock, &mut bytes).unwrap_or(0);
+    let text = std::str::from_utf8(bytes.get(..length).unwrap_or_default()).unwrap_or_default();
+    text.parse::<u32>().map(|pid| format!(" (process {pid})")).unwrap_or_default()
+}
+
+/// The digits of the largest process id that fits in 32 bits.
+const HOLDER_BYTES_MAX: usize = 10;
 
 fn path_of(folder: &Path, file: StateFile, copy: usize) -> PathBuf {
     let name = match file {

@@ -354,7 +354,9 @@ impl Agent {
     fn after_phase(&mut self) {
         let phase = self.driver.record().phase.clone();
         if !matches!(phase, Phase::Waiting(_) | Phase::Downloading(_)) {
-            self.world.let_go();
+            // What is written keeps its lock until it is settled: else another agent could write it before it is booted.
+            let over = matches!(phase, Phase::Idle | Phase::Settled(..));
+            self.world.let_go(over);
         }
         if let Phase::Settled(deployment, outcome) = &phase {
             let line = format!("{} {}", deployment.version, crate::status::outcome_text(outcome));
