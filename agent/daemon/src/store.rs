@@ -233,6 +233,14 @@ fn private(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
+/// Writes a whole file of the state or run folder that needs neither copies nor a sync, for its owner alone whatever the
+/// umask.
+pub fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    let file = private(path)?;
+    file.set_len(0)?;
+    file.write_all_at(text.as_bytes(), 0)
+}
+
 /// From the medium, as far as the system lets one: pages that are clean are dropped first. That it may be ignored
 /// (tmpfs) is fine: what has no medium behind it cannot differ from it.
 fn read_up_to(path: &Path, buffer: &mut [u8]) -> io::Result<usize> {
