@@ -14,6 +14,7 @@ use life::*;
 use mainstay::agent::Shared;
 use mainstay::run::{Base, go_back_for_the_button};
 use mainstay_core::boot::Group;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 
@@ -83,6 +84,21 @@ fn what_the_agent_makes_is_its_owners_alone_whatever_the_umask() {
     }
     for name in ["state/journal.0", "state/manifest.0", "state/lock", "state/audit.log", "run/control.sock"] {
         assert!(seen.iter().any(|n| n == name), "{name} in {seen:?}");
+    }
+}
+
+#[test]
+fn a_request_without_an_end_is_refused_at_its_bound() {
+    let mut machine = Machine::new("");
+    machine.start();
+    for (sent, answered) in [(255, false), (256, true)] {
+        let mut stream =
+            std::os::unix::net::UnixStream::connect(machine.gateway.path("run/control.sock")).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_millis(500))).unwrap();
+        stream.write_all(&vec![b'x'; sent]).unwrap();
+        let mut said = String::new();
+        let _ = stream.read_to_string(&mut said); // it waits on, below the bound
+        assert_eq!(said.contains("a request of more than 256 bytes"), answered, "{sent}: {said}");
     }
 }
 
