@@ -3,6 +3,7 @@
 //!
 //! It is read anew at each start and never remembered: what booted is a fact, not state.
 
+use std::io::Read;
 use std::path::Path;
 
 use mainstay_core::boot::Group;
@@ -28,8 +29,13 @@ impl Board {
     }
 }
 
+/// `A` or `B`, with room for what an error shows of anything else. What is longer names no group.
+const RUNNING_BYTES_MAX: u64 = 64;
+
 fn from_file(path: &Path) -> Result<Group> {
-    let text = std::fs::read_to_string(path)
+    let mut text = String::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(RUNNING_BYTES_MAX).read_to_string(&mut text))
         .map_err(|e| fault!(NotFound, "running group: expected A or B in {}, found: {e}", path.display()))?;
     Group::from_name(text.trim()).ok_or_else(|| {
         let found: String = text.chars().take(32).collect();
@@ -91,5 +97,11 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             assert_eq!(from_file(&path).ok(), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_file_without_an_end_names_no_group() {
+        let fault = from_file(Path::new("/dev/zero")).unwrap_err();
+        assert!(fault.what.contains("expected A or B in /dev/zero"), "{fault}");
     }
 }

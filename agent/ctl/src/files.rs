@@ -10,7 +10,8 @@ use tempfile::NamedTempFile;
 
 /// Reads a small file; one of more than `most` bytes is refused without reading it all.
 pub fn read_small(path: &Path, most: usize) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+    // Never grown: what is read may be a secret, and growing leaves copies of it that nobody overwrites.
+    let mut bytes = Vec::with_capacity(most + SPARE_BYTES);
     let file = File::open(path).within(|| path.display())?;
     file.take(most as u64 + 1).read_to_end(&mut bytes).within(|| path.display())?;
     if bytes.len() > most {
@@ -18,6 +19,9 @@ pub fn read_small(path: &Path, most: usize) -> Result<Vec<u8>> {
     }
     Ok(bytes)
 }
+
+/// Room beyond what is read, so that the end is found without growing.
+const SPARE_BYTES: usize = 64;
 
 /// A file in the making beside its later place. Nobody sees it under its name before it is whole and durable.
 pub struct NewFile {

@@ -57,7 +57,12 @@ pub fn utc(unix_s: u64) -> String {
 
 /// Lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    // Secrets come this way: one text of the right size, and no shorter copies of it left behind.
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for nibble in bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]) {
+        text.extend(char::from_digit(nibble.into(), 16));
+    }
+    text
 }
 
 /// Reads exactly `N` bytes of hexadecimal.

@@ -109,6 +109,7 @@ fn with_config(config: &Config, daemon_runs: bool, report: &mut Report) {
         }
     }
     sandbox(config, report);
+    client_key(config, report);
     if config.checks.iter().any(|check| check.plan.required) {
         report.good("health checks", format_args!("{} configured", config.checks.len()));
     } else {
@@ -131,6 +132,20 @@ fn with_config(config: &Config, daemon_runs: bool, report: &mut Report) {
         }
         (Some(broker), false, Some(trust)) => dial(broker, &trust, &record, report),
         (Some(_), false, None) => report.add(Finding::NotRun, "broker", "not tried without a trust root", ""),
+    }
+}
+
+/// Whoever reads the client key is this gateway to the broker.
+fn client_key(config: &Config, report: &mut Report) {
+    let key = config.broker.as_ref().map(|broker| &broker.link.key).filter(|key| key.exists());
+    let Some(key) = key else { return };
+    match crate::transport::tunnel::mode_that_shows(key) {
+        None => report.good("client key", format_args!("{}, its owner's alone", key.display())),
+        Some(mode) => report.doubtful(
+            "client key",
+            format_args!("{} is not its owner's alone (mode {mode:04o})", key.display()),
+            "chmod 600, and ask for a new certificate if somebody may have read it",
+        ),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::config::{Broker as BrokerSection, Config};
 use crate::health::{Feeder, HealthTrial};
 use crate::sandbox;
 use crate::status::{LinkStatus, Status};
-use crate::store::{FolderStore, io_fault};
+use crate::store::{FolderStore, io_fault, write_private};
 use crate::transport::{Broker, BrokerConfig, ControlLink, Event, Events};
 use mainstay_board_support::gpio::Sign;
 use mainstay_board_support::{Board, SystemClock};
@@ -390,7 +390,7 @@ pub fn go_back_for_the_button(agent: &mut Agent) {
 fn once_for_each_press(held: bool, mark: &Path) -> bool {
     match (held, mark.exists()) {
         (true, false) => {
-            let marked = std::fs::write(mark, "held\n").and_then(|()| std::fs::File::open(mark)?.sync_all());
+            let marked = write_private(mark, "held\n").and_then(|()| std::fs::File::open(mark)?.sync_all());
             marked.inspect_err(|e| log::error!("recovery button: {}", io_fault("write", mark, e))).is_ok()
         }
         (true, true) => {

@@ -102,7 +102,13 @@ fn is_ours(stream: &UnixStream) -> Result<(), String> {
 
 fn answer(mut stream: UnixStream, inbox: &SyncSender<Command>, shared: &Arc<Shared>) -> io::Result<()> {
     stream.set_read_timeout(Some(REQUEST_TIMEOUT))?;
-    let line = read_line(&mut stream)?;
+    let line = match read_line(&mut stream) {
+        Err(e) if e.kind() == ErrorKind::InvalidData => {
+            stream.write_all(format!("! {e}\n").as_bytes())?;
+            return Err(e);
+        }
+        line => line?,
+    };
     stream.set_read_timeout(None)?;
     let what = match line.as_str() {
         "status" => {

@@ -47,11 +47,19 @@ impl FolderStore {
         let lock = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).map_err(
             |(_, e)| match e {
                 nix::errno::Errno::EWOULDBLOCK => {
-                    fault!(Busy, "state folder {}: another mainstay holds it", folder.display())
+                    fault!(
+                        Busy,
+                        "state folder {}: another mainstay holds it{}",
+                        folder.display(),
+                        holder(&path)
+                    )
                 }
                 e => io_fault("lock", &path, &e.into()),
             },
         )?;
+        // For the words of who comes second, and nothing else: that it could not be written stops nobody.
+        let _ =
+            lock.set_len(0).and_then(|()| lock.write_all_at(std::process::id().to_string().as_bytes(), 0));
         let store = Self::over(folder, Some(lock));
         store.settle();
         Ok(store)
@@ -159,6 +167,17 @@ impl StateStore for FolderStore {
     }
 }
 
+/// ` (process 812)`, as whoever holds the lock has written in it; nothing where that is no number.
+fn holder(lock: &Path) -> String {
+    let mut bytes = [0; HOLDER_BYTES_MAX];
+    let length = read_up_to(lock, &mut bytes).unwrap_or(0);
+    let text = std::str::from_utf8(bytes.get(..length).unwrap_or_default()).unwrap_or_default();
+    text.parse::<u32>().map(|pid| format!(" (process {pid})")).unwrap_or_default()
+}
+
+/// The digits of the largest process id that fits in 32 bits.
+const HOLDER_BYTES_MAX: usize = 10;
+
 fn path_of(folder: &Path, file: StateFile, copy: usize) -> PathBuf {
     let name = match file {
         StateFile::Journal => "journal",
@@ -212,6 +231,14 @@ pub fn free_bytes(stat: &nix::sys::statvfs::Statvfs) -> u64 {
 /// Opens or makes a file that only its owner reads and writes.
 fn private(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// Writes a whole file of the state or run folder that needs neither copies nor a sync, for its owner alone whatever the
+/// umask.
+pub fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    let file = private(path)?;
+    file.set_len(0)?;
+    file.write_all_at(text.as_bytes(), 0)
 }
 
 /// From the medium, as far as the system lets one: pages that are clean are dropped first. That it may be ignored

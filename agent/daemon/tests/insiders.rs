@@ -14,6 +14,7 @@ use life::*;
 use mainstay::agent::Shared;
 use mainstay::run::{Base, go_back_for_the_button};
 use mainstay_core::boot::Group;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 
@@ -57,6 +58,71 @@ fn another_user_of_the_gateway_can_neither_ask_nor_command_the_daemon() {
     all_refused("or root may ask it, not user 65534");
     assert_eq!(machine.gateway.get("grubenv"), environment);
     assert!(machine.text().contains("\"daemon\":true"), "and its owner is still answered");
+}
+
+/// A service that is started by hand, or by an init that sets none, has the umask of whoever wrote it.
+#[test]
+fn what_the_agent_makes_is_its_owners_alone_whatever_the_umask() {
+    let mut machine = Machine::new("[update]\nreboot = \"approve\"");
+    let log = std::fs::File::create(machine.gateway.path("log")).unwrap();
+    let daemon = std::process::Command::new("sh")
+        .args(["-c", "umask 0; exec \"$0\" --config \"$1\" run"])
+        .args([env!("CARGO_BIN_EXE_mainstay").as_ref(), machine.gateway.path("mainstay.toml").as_path()])
+        .stderr(log)
+        .spawn();
+    machine.daemon = Some(daemon.unwrap());
+    machine.until(&["\"daemon\":true"]);
+    assert!(machine.install(&Workshop::new("2.0", 1), &[]).ok);
+    let mut seen = Vec::new();
+    for folder in ["state", "run"] {
+        assert_eq!(mode(&machine, folder), 0o700, "{folder}");
+        for entry in std::fs::read_dir(machine.gateway.path(folder)).unwrap() {
+            let name = format!("{folder}/{}", entry.unwrap().file_name().display());
+            assert_eq!(mode(&machine, &name), 0o600, "{name}");
+            seen.push(name);
+        }
+    }
+    for name in ["state/journal.0", "state/manifest.0", "state/lock", "state/audit.log", "run/control.sock"] {
+        assert!(seen.iter().any(|n| n == name), "{name} in {seen:?}");
+    }
+}
+
+#[test]
+fn a_request_without_an_end_is_refused_at_its_bound() {
+    let mut machine = Machine::new("");
+    machine.start();
+    for (sent, answered) in [(255, false), (256, true)] {
+        let mut stream =
+            std::os::unix::net::UnixStream::connect(machine.gateway.path("run/control.sock")).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_millis(500))).unwrap();
+        stream.write_all(&vec![b'x'; sent]).unwrap();
+        let mut said = String::new();
+        let _ = stream.read_to_string(&mut said); // it waits on, below the bound
+        assert_eq!(said.contains("a request of more than 256 bytes"), answered, "{sent}: {said}");
+    }
+}
+
+/// Who reads the client key is the gateway, to the broker. It is said, and nothing is refused: a gateway that does not
+/// come back over a mode would have to be visited.
+#[test]
+fn a_client_key_that_others_can_read_is_said_once_at_the_start_and_by_doctor() {
+    let pki = support::pki::Pki::new("localhost");
+    let config = format!(
+        "[broker]\nurl = \"mqtts://localhost:1\"\ngroup = \"line-1\"\nca = {:?}\ncert = {:?}\nkey = \"key.pem\"",
+        pki.ca, pki.client.cert
+    );
+    for (bits, words) in [(0o644, Some("mode 0644")), (0o640, Some("mode 0640")), (0o600, None)] {
+        let mut machine = Machine::new(&config);
+        machine.gateway.put("key.pem", &std::fs::read(&pki.client.key).unwrap());
+        set_mode(&machine, "key.pem", bits);
+        machine.start();
+        let said = machine.log().matches("not its owner's alone").count();
+        assert_eq!(said, words.iter().count(), "{bits:o}: {}", machine.log());
+        let doctor = machine.gateway.run(&["doctor"]).text;
+        let line = doctor.lines().find(|line| line.contains("client key")).unwrap_or(&doctor);
+        assert_eq!(line.starts_with("note"), words.is_some(), "{bits:o}: {line}");
+        assert!(words.is_none_or(|words| line.contains(words)), "{line}");
+    }
 }
 
 /// With a copy of the state folder from before, or with none, a thief or a technician can make the gateway forget what

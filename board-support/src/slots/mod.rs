@@ -106,6 +106,11 @@ impl BoardSlots {
         self.bounce = Bounce::default();
     }
 
+    /// Gives the memory back that writing took, and keeps what is open, and its locks.
+    pub fn rest(&mut self) {
+        self.bounce = Bounce::default();
+    }
+
     fn spec(&self, group: Group, class: &str) -> Result<&SlotSpec> {
         self.specs.iter().find(|s| s.group == group && s.class == class).ok_or_else(|| {
             let known: Vec<_> = self.specs.iter().map(|s| format!("{} {}", s.group, s.class)).collect();

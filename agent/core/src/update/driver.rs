@@ -313,9 +313,16 @@ impl Driver {
                 {
                     return Some(Event::Stopped(Outcome { kind: OutcomeKind::Halted, detail: clip(fault) }));
                 }
+                // After a restart the locks are taken again here; that somebody else has them is said by the arming.
+                let _ = claim(&deployment, parts);
                 return Some(asked(parts.gate.may_reboot(&deployment), parts));
             }
-            Action::Withdraw => self.noted(action, parts, |parts| withdraw(target, running, parts)).map(done),
+            Action::Withdraw => self
+                .noted(action, parts, |parts| {
+                    claim(&deployment, parts)?;
+                    withdraw(target, running, parts)
+                })
+                .map(done),
             Action::Stream => match self.noted(action, parts, |parts| self.stream(&deployment, parts)) {
                 Err(fault)
                     if matches!(
@@ -333,9 +340,12 @@ impl Driver {
                 Err(fault) => return Some(Event::Failed(clip(fault))),
                 Ok(()) => Ok(Event::Done),
             },
-            Action::Arm => {
-                self.noted(action, parts, |parts| parts.boot.arm_trial(target, deployment.tries)).map(done)
-            }
+            Action::Arm => self
+                .noted(action, parts, |parts| {
+                    claim(&deployment, parts)?;
+                    parts.boot.arm_trial(target, deployment.tries)
+                })
+                .map(done),
             Action::Reboot => {
                 self.noted(action, parts, |parts| parts.power.reboot("Mainstay: update")).map(done)
             }
@@ -464,6 +474,18 @@ fn vouch(running: Group, deployment: &Deployment, parts: &mut Parts<'_>) -> Resu
             Ok(if on_trial && elsewhere { Event::Unhealthy(why) } else { Event::Failed(why) })
         }
     }
+}
+
+/// Opens the target's slots, which takes their locks, before the environment is told anything of that group: another
+/// agent, by another state folder, may be writing it or have armed it, and would lose its trial or boot what it did not
+/// write. Only that they are held counts here; what else is wrong with a slot is said when it is written.
+fn claim(deployment: &Deployment, parts: &mut Parts<'_>) -> Result<()> {
+    let Ok(manifest) = stored_manifest(deployment, parts) else { return Ok(()) };
+    let mut artifacts = manifest.artifacts.iter();
+    artifacts.try_for_each(|artifact| match parts.slots.open(deployment.target, artifact.class.as_str()) {
+        Err(fault) if fault.kind == FaultKind::Busy => Err(fault),
+        _ => Ok(()),
+    })
 }
 
 /// Withdraws, and looks whether it took: no byte of a bootable group is ever written. Before that, looks whether the

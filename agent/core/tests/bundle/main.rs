@@ -9,6 +9,7 @@
 //! | `desired` | desired states: replay, expiry, waves, windows |
 //! | `eligibility` | what a gateway refuses, and why it says it does |
 //! | `stack` | what the large values cost on the stack |
+//! | `unproven` | nothing is read before its signature or name is proven |
 
 mod common;
 mod desired;
@@ -18,3 +19,4 @@ mod manifest;
 mod pages;
 mod rotation;
 mod stack;
+mod unproven;

@@ -110,10 +110,13 @@ fn secret_text(key: &SigningKey, protection: Protection<'_>, cost: Cost) -> Resu
     match protection {
         Protection::None => {
             let secret = Zeroizing::new(hex(secret.as_slice()));
-            let secret = secret.as_str();
-            Ok(Zeroizing::new(format!(
-                "{SECRET_HEAD}\npublic {public}\nkdf none\ncipher none\nsecret {secret}\n"
-            )))
+            // In one piece from the start: a text that grows leaves its shorter copies behind.
+            let mut text = Zeroizing::new(String::with_capacity(FILE_BYTES_MAX));
+            for part in [SECRET_HEAD, "\npublic ", &public, "\nkdf none\ncipher none\nsecret ", &secret, "\n"]
+            {
+                text.push_str(part);
+            }
+            Ok(text)
         }
         Protection::Passphrase(words) => {
             let (mut salt, mut nonce) = ([0; 16], [0; 12]);
@@ -261,6 +264,25 @@ mod tests {
 
     /// Cheap, for tests: the smallest that Argon2 takes.
     const CHEAP: Cost = Cost { memory_kib: 8, passes: 1, lanes: 1 };
+
+    /// A buffer that grows leaves shorter copies of the secret where nobody overwrites them. Its capacity tells: each is
+    /// what it was made with.
+    #[test]
+    fn what_holds_a_secret_is_overwritten_in_the_end_and_never_grown() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let text: Zeroizing<String> = secret_text(&key, Protection::None, CHEAP).unwrap();
+        assert_eq!(text.capacity(), FILE_BYTES_MAX);
+        assert!(SecretFile::parse(&text).unwrap().open_plain().unwrap() == key);
+        let digits = hex(&[0xa5; 32]);
+        assert_eq!((digits.as_str(), digits.capacity()), ("a5".repeat(32).as_str(), 64));
+        for length in [0, 1, text.len(), FILE_BYTES_MAX - 1, FILE_BYTES_MAX] {
+            let path = folder.path().join("file");
+            fs::write(&path, vec![b'x'; length]).unwrap();
+            let bytes = read_small(&path, FILE_BYTES_MAX).unwrap();
+            assert_eq!((bytes.len(), bytes.capacity()), (length, FILE_BYTES_MAX + 64), "{length}");
+        }
+    }
 
     fn key() -> SigningKey {
         SigningKey::from_bytes(&[7; 32])

@@ -39,12 +39,15 @@ use desired::Desires;
 use mainstay_board_support::{Board, BoardPower, BoardSlots, SystemClock};
 use mainstay_core::audit::Event;
 use mainstay_core::boot::BootState;
+use mainstay_core::fault;
 use mainstay_core::limits::ENVELOPE_BYTES_MAX;
 use mainstay_core::seam::*;
 use mainstay_core::trust::TrustRoot;
 use mainstay_core::update::*;
 use once::{ClockWatch, first_in_this_boot};
 use reports::{Reporting, session};
+use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -102,10 +105,26 @@ impl Opened {
     }
 }
 
+/// The envelope of the image's root, which is no longer than any other.
+fn anchor_bytes(path: &Path) -> Result<Vec<u8>> {
+    let io = |e: std::io::Error| crate::store::io_fault("read the trust root", path, &e);
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(io)?;
+    file.take(ENVELOPE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(io)?;
+    if bytes.len() > ENVELOPE_BYTES_MAX {
+        let path = path.display();
+        return Err(fault!(
+            Full,
+            "trust root {path}: expected at most {ENVELOPE_BYTES_MAX} bytes, found more"
+        ));
+    }
+    Ok(bytes)
+}
+
 /// The trust root in force: the image's, or a later one that was rotated to on this gateway.
 pub fn load_trust(config: &Config, state: &mut dyn StateStore) -> Result<TrustRoot> {
     let path = &config.trust;
-    let bytes = std::fs::read(path).map_err(|e| crate::store::io_fault("read the trust root", path, &e))?;
+    let bytes = anchor_bytes(path)?;
     let anchor =
         TrustRoot::anchor(&bytes).map_err(|f| f.within(format_args!("trust root {}", path.display())))?;
     let mut stored = vec![0; ENVELOPE_BYTES_MAX];
@@ -354,7 +373,9 @@ impl Agent {
     fn after_phase(&mut self) {
         let phase = self.driver.record().phase.clone();
         if !matches!(phase, Phase::Waiting(_) | Phase::Downloading(_)) {
-            self.world.let_go();
+            // What is written keeps its lock until it is settled: else another agent could write it before it is booted.
+            let over = matches!(phase, Phase::Idle | Phase::Settled(..));
+            self.world.let_go(over);
         }
         if let Phase::Settled(deployment, outcome) = &phase {
             let line = format!("{} {}", deployment.version, crate::status::outcome_text(outcome));
@@ -439,6 +460,19 @@ const _: () = assert!(REBOOT_AGAIN.as_secs() > mainstay_board_support::power::GR
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+
+    #[test]
+    fn a_trust_root_longer_than_any_envelope_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("trust.root");
+        for (length, taken) in [(ENVELOPE_BYTES_MAX, true), (ENVELOPE_BYTES_MAX + 1, false)] {
+            std::fs::write(&path, vec![0; length]).unwrap();
+            let found = anchor_bytes(&path);
+            let words = format!("trust.root: expected at most {ENVELOPE_BYTES_MAX} bytes, found more");
+            assert!(found.as_ref().is_ok_and(|b| b.len() == length) == taken, "{length}");
+            assert!(found.err().is_none_or(|fault| fault.what.contains(&words)));
+        }
+    }
     use crate::status::{LinkStatus, Status};
     use mainstay_core::audit::Head;
     use mainstay_core::boot::Group;

@@ -19,7 +19,7 @@ fn first_in(path: &Path, boot: &str) -> bool {
     !boot.is_empty()
         && !known
         && crate::store::own_folder("run folder", folder).is_ok()
-        && std::fs::write(path, format!("{boot}\n")).is_ok()
+        && crate::store::write_private(path, &format!("{boot}\n")).is_ok()
 }
 
 /// Notices that the clock has been set: from then on times mean something.

@@ -69,10 +69,14 @@ impl World {
         }
     }
 
-    /// What an update that is over held is let go: connections, files, slots, and the pages that were touched.
-    pub(super) fn let_go(&mut self) {
+    /// What an update held that has come to its end, or to its trial, is let go: connections, files, and the pages that
+    /// were touched. `over`: the slots as well, with their locks.
+    pub(super) fn let_go(&mut self, over: bool) {
         self.source.close();
-        self.slots.slots.close();
+        match over {
+            true => self.slots.slots.close(),
+            false => self.slots.slots.rest(),
+        }
         self.workspace = workspace();
     }
 }

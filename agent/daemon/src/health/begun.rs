@@ -42,7 +42,7 @@ fn begun_in(folder: &Path, boot: &str, deployment: &Deployment, now_ms: u64) -> 
     }
     crate::store::own_folder("run folder", folder)?;
     let new = folder.join("trial.new");
-    std::fs::write(&new, format!("{key}{now_ms}\n")).map_err(|e| fault("write", e))?;
+    crate::store::write_private(&new, &format!("{key}{now_ms}\n")).map_err(|e| fault("write", e))?;
     std::fs::rename(&new, &path).map_err(|e| fault("write", e))?;
     Ok(now_ms)
 }

@@ -16,7 +16,7 @@ mod cause;
 mod tls;
 
 pub(super) use cause::{CLOSED, of_io, of_lost};
-pub use tls::Tls;
+pub use tls::{Tls, mode_that_shows};
 
 use super::backoff::random;
 use super::config::Endpoint;

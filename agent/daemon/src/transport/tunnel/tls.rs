@@ -21,20 +21,32 @@ use mainstay_core::{fault, fault::Fault};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::ring::default_provider;
+use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::time_provider::TimeProvider;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, InconsistentKeys, RootCertStore,
+    SignatureScheme,
+};
 use smol::net::TcpStream;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use zeroize::{Zeroize, Zeroizing};
 
 /// 2025-01-01: older than this software, so it has certainly passed, whatever the configuration says.
 const FLOOR_S_MIN: u64 = 1_735_689_600;
 /// Certificates in a file: a chain, or the CAs of a fleet in the middle of a rotation.
 const CERTIFICATES_MAX: usize = 16;
+/// A file of certificates: sixteen of 8 KiB, with what people write between them.
+const CERTIFICATE_FILE_BYTES_MAX: u64 = 128 * 1024;
+/// A private key: RSA of 4096 bits takes 3.3 KiB in PEM.
+const KEY_FILE_BYTES_MAX: usize = 16 * 1024;
 /// Tickets kept to resume a session: the bulk connection resumes what the control connection began.
 const TICKETS: usize = 8;
 /// Each step moves the judged moment to the begin of one more certificate of the chain; webpki takes chains of six.
@@ -59,8 +71,13 @@ impl Tls {
             roots.add(certificate).map_err(wrong)?;
         }
         let chain = certificates("cert", &config.cert)?;
-        let key = PrivateKeyDer::from_pem_file(&config.key)
-            .map_err(|e| unreadable("key", &config.key, "a private key", e))?;
+        if let Some(mode) = mode_that_shows(&config.key) {
+            let key = config.key.display();
+            log::warn!(
+                "broker key {key}: not its owner's alone (mode {mode:04o}): chmod 600, and think of who has read it"
+            );
+        }
+        let signer = signer(&config.key)?;
 
         let clock = FlooredClock { floor_s: config.time_floor_s.max(FLOOR_S_MIN) };
         let provider = Arc::new(default_provider());
@@ -72,11 +89,7 @@ impl Tls {
             .map_err(|e| fault!(Unsupported, "TLS 1.3: {e}"))?
             .dangerous() // rustls's word for "not its own verifier": ours asks its own, see `Verifier`
             .with_custom_certificate_verifier(Arc::new(Verifier { webpki, clock }))
-            .with_client_auth_cert(chain, key)
-            .map_err(|e| {
-                let (cert, key) = (config.cert.display(), config.key.display());
-                fault!(Corrupt, "broker cert {cert} and key {key} do not go together: {e}")
-            })?;
+            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity(config, chain, signer)?)));
         client.resumption = Resumption::in_memory_sessions(TICKETS);
         Ok(Arc::new(Tls {
             connector: TlsConnector::from(Arc::new(client)),
@@ -91,8 +104,74 @@ impl Tls {
     }
 }
 
+/// The mode of a secret's file that more than its owner may read or write; whoever reads a gateway's key is that gateway.
+pub fn mode_that_shows(path: &Path) -> Option<u32> {
+    let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o7777;
+    (mode & 0o077 != 0).then_some(mode)
+}
+
+/// The private key, ready to sign. The file's bytes and what they decode to are overwritten when this returns; ring keeps
+/// the key itself for as long as there are connections, and leaves it in memory when it is dropped.
+fn signer(path: &Path) -> Result<Arc<dyn SigningKey>, Fault> {
+    let pem = secret_bytes(path)?;
+    let mut key =
+        PrivateKeyDer::from_pem_slice(&pem).map_err(|e| unreadable("key", path, "a private key", e))?;
+    let signer = any_supported_type(&key);
+    key.zeroize();
+    signer.map_err(|e| fault!(Corrupt, "broker key {}: no key that can be used: {e}", path.display()))
+}
+
+/// A secret's file, whole: in memory that is never grown, for a longer copy would leave the shorter one behind.
+fn secret_bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    let failed = |e| unreadable("key", path, "a private key", rustls::pki_types::pem::Error::Io(e));
+    let mut bytes = Zeroizing::new(vec![0; KEY_FILE_BYTES_MAX + 1]);
+    let mut file = File::open(path).map_err(failed)?;
+    let mut filled = 0;
+    while let Some(room) = bytes.get_mut(filled..).filter(|room| !room.is_empty()) {
+        match file.read(room) {
+            Ok(0) => break,
+            Ok(more) => filled += more,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(failed(e)),
+        }
+    }
+    if filled > KEY_FILE_BYTES_MAX {
+        let path = path.display();
+        return Err(fault!(
+            Full,
+            "broker key {path}: expected at most {KEY_FILE_BYTES_MAX} bytes, found more"
+        ));
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+/// Certificate and key, once it is known that they are of one pair.
+fn identity(
+    config: &BrokerConfig,
+    chain: Vec<CertificateDer<'static>>,
+    signer: Arc<dyn SigningKey>,
+) -> Result<CertifiedKey, Fault> {
+    let certified = CertifiedKey::new(chain, signer);
+    match certified.keys_match() {
+        Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(certified),
+        Err(e) => {
+            let (cert, key) = (config.cert.display(), config.key.display());
+            Err(fault!(Corrupt, "broker cert {cert} and key {key} do not go together: {e}"))
+        }
+    }
+}
+
 fn certificates(what: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
     let unreadable = |e| unreadable(what, path, "certificates", e);
+    let length = std::fs::metadata(path).map_err(|e| unreadable(rustls::pki_types::pem::Error::Io(e)))?.len();
+    if length > CERTIFICATE_FILE_BYTES_MAX {
+        let path = path.display();
+        return Err(fault!(
+            Full,
+            "broker {what} {path}: expected at most {CERTIFICATE_FILE_BYTES_MAX} bytes, found {length}"
+        ));
+    }
     let found: Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(path).map_err(unreadable)?.take(CERTIFICATES_MAX).collect();
     let found = found.map_err(unreadable)?;
@@ -281,5 +360,45 @@ mod tests {
         config.ca = path("empty.pem");
         assert!(text(&config).contains("broker ca"), "{}", text(&config));
         assert!(text(&config).contains("found none"), "{}", text(&config));
+    }
+
+    /// Each step of the way owns its bytes in a type that overwrites them; that the names of the types say so is all that
+    /// can be asserted without reading freed memory.
+    #[test]
+    fn a_keys_file_is_read_into_memory_that_is_overwritten_and_never_grown() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("key.pem");
+        let pem = KeyPair::generate().expect("key").serialize_pem();
+        std::fs::write(&path, &pem).expect("write");
+        let bytes: Zeroizing<Vec<u8>> = secret_bytes(&path).expect("read");
+        assert_eq!((bytes.as_slice(), bytes.capacity()), (pem.as_bytes(), KEY_FILE_BYTES_MAX + 1));
+        assert!(signer(&path).is_ok());
+        std::fs::write(&path, vec![b'x'; KEY_FILE_BYTES_MAX + 1]).expect("write");
+        let fault = secret_bytes(&path).expect_err("too long");
+        assert!(fault.what.contains("expected at most 16384 bytes, found more"), "{fault}");
+    }
+
+    #[test]
+    fn a_file_of_certificates_beyond_its_bound_is_not_read() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("ca.pem");
+        std::fs::write(&path, vec![b'x'; CERTIFICATE_FILE_BYTES_MAX as usize + 1]).expect("write");
+        let fault = certificates("ca", &path).expect_err("too long");
+        assert!(fault.what.contains("expected at most 131072 bytes, found 131073"), "{fault}");
+    }
+
+    #[test]
+    fn a_key_that_belongs_to_another_certificate_is_refused() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("key.pem");
+        let (ours, other) = (KeyPair::generate().expect("key"), KeyPair::generate().expect("key"));
+        let cert =
+            CertificateParams::new(vec!["gw".into()]).expect("params").self_signed(&ours).expect("cert");
+        for (key, taken) in [(&ours, true), (&other, false)] {
+            std::fs::write(&path, key.serialize_pem()).expect("write");
+            let signer = signer(&path).expect("a key");
+            let found = identity(&BrokerConfig::default(), vec![cert.der().clone()], signer);
+            assert_eq!(found.is_ok(), taken, "{:?}", found.err());
+        }
     }
 }
