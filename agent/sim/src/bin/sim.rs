@@ -3,7 +3,7 @@
 //! ```text
 //! sim sweep --cuts 1|2 [--board TEXT] [--story TEXT] [--tries N] [--bounded]
 //! sim linear   [--board TEXT] [--story TEXT] [--tries N]
-//! sim failures [--board TEXT] [--story TEXT] [--tries N]
+//! sim failures [--board TEXT] [--story TEXT] [--tries N] [--bounded]
 //! sim swarm --minutes N | --lives N [--seed S]
 //! sim replay 'story="a good update" board="U-Boot, mainstay" tries=3 schedule=cut@17:torn(2)'
 //! ```
@@ -142,6 +142,9 @@ impl Command {
     /// Everything that can go wrong with one effect while the power stays.
     fn failures(&self) -> Sum {
         self.for_each(&|case, board, sweep| {
+            if self.bounded && !has_its_turn(case, board) {
+                return Ok(());
+            }
             let lies = [Upset::Lost, Upset::Stuck(3), Upset::Kill, Upset::Full(3), Upset::Unreadable(2)];
             let ills = [Upset::Full(u32::MAX), Upset::Unreadable(u32::MAX), Upset::ReadOnly];
             let ills = if board.convention == "rauc" { &ills[..2] } else { &ills[..] };
@@ -350,3 +353,10 @@ const PROGRESS_S: u64 = 10;
 
 /// A swarm that has found so many broken lives has found enough.
 const BROKEN_MAX: usize = 10;
+
+/// Of the boards each story has two, one after the other; so each board has a fourth of the stories, and each failure its
+/// place in all of them.
+fn has_its_turn(case: &Case, board: Board) -> bool {
+    let place = BOARDS.iter().position(|(_, known)| *known == board).unwrap_or(0);
+    (case.story.name.bytes().map(usize::from).sum::<usize>() + place).is_multiple_of(BOARDS.len() / 2)
+}
