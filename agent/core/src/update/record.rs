@@ -285,7 +285,11 @@ impl Record {
         match bytes {
             [FORMAT, rest @ ..] => postcard::from_bytes(rest)
                 .map_err(|e| fault!(Corrupt, "record: {} bytes, but: {e}", bytes.len())),
-            [found, ..] => Err(fault!(Unsupported, "record: expected format {FORMAT}, found {found}")),
+            [found, ..] => Err(fault!(
+                Unsupported,
+                "record: expected format {FORMAT}, found {found}: an agent of another generation wrote it, and this \
+                 one changes nothing"
+            )),
             [] => Err(fault!(Corrupt, "record: empty")),
         }
     }

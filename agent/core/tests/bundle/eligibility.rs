@@ -3,7 +3,9 @@
 use crate::common::{manifest, refused, signed, simple_root, text};
 use mainstay_core::boot::Group;
 use mainstay_core::bundle::{Manifest, VerifiedManifest};
+use mainstay_core::digest::Digest;
 use mainstay_core::fault::{Fault, FaultKind};
+use mainstay_core::limits::FAILED_MAX;
 use mainstay_core::policy::{Gateway, judge};
 use mainstay_core::trust::MessageKind;
 use mainstay_core::update::{Deployment, Record};
@@ -107,6 +109,21 @@ fn a_bundle_whose_trial_failed_here_is_not_tried_again_unless_told_to() {
     let mut other = manifest();
     other.provenance.commit = text("0123abc");
     judged(&other, as_it_is, &record).unwrap();
+}
+
+/// Of more bad bundles than the record has room for, the latest are refused: no number of bad ones offered in turn
+/// makes a gateway forget the one that it has just come back from.
+#[test]
+fn with_the_list_of_failed_bundles_full_the_latest_are_refused_and_the_oldest_makes_room() {
+    let mut record = Record::factory(0);
+    for n in 0..FAILED_MAX as u8 {
+        record.remember_failed(Digest([n; 32]));
+    }
+    record.remember_failed(verified(&manifest()).name());
+    refused(judged(&manifest(), as_it_is, &record), "install it with --retry to try it again");
+    assert_eq!(record.failed.len(), FAILED_MAX);
+    assert!(!record.has_failed(&Digest([0; 32])));
+    assert!((1..FAILED_MAX as u8).all(|n| record.has_failed(&Digest([n; 32]))));
 }
 
 #[test]

@@ -1,0 +1,233 @@
+//! What goes wrong around a gateway that follows its operator: words that are taken back or run out, a second word
+//! during the first, an agent that is killed, and a bundle that fails every time it is offered.
+//!
+//! Goal: each word is answered truthfully and without a restart, and nothing that fails is tried for ever.
+
+mod gateway;
+mod life;
+mod support;
+
+use gateway::*;
+use life::*;
+use mainstay_core::boot::Group;
+use mainstay_core::copies::{copy_bytes, write};
+use mainstay_core::seam::StateFile;
+use mainstay_core::topic::{self, Leaf};
+use mainstay_core::update::OutcomeKind;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+const APPROVED: &str = "reboot = \"approve\"";
+/// Fails at its first attempt while the file is not there.
+const STRICT: &str = "[[check]]\nname = \"plant\"\nfile = \"healthy\"\nretries = 0\n";
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+fn until_after(unix_s: u64) {
+    support::eventually(PATIENCE, "the end of its time", || now() > unix_s);
+}
+
+/// Whoever may clear topics is not the operator.
+#[test]
+fn a_desired_state_that_is_cleared_at_the_broker_withdraws_nothing() {
+    let Some(mut site) = Site::new("", "") else { return };
+    let bundle = Workshop::new("2.0", 1);
+    let name = site.publish_without_objects(&bundle);
+    site.desire(name, 1);
+    site.machine.start();
+    site.machine.until(&["\"phase\":\"downloading\"", "\"attempt\":1"]);
+    site.put(&topic::group_desired("plant", "line-1"), b"");
+    site.machine.until_log("desired state of line-1: the broker holds none");
+    site.publish(&bundle);
+    site.machine.until_it_goes_down();
+    assert_eq!(site.machine.boot(), Group::B);
+    site.machine.until(&["\"kind\":\"committed\"", "\"attempt\":1"]);
+}
+
+/// A second update used to be left lying by other agents until somebody restarted them: here each word is answered,
+/// whichever phase the one before it is in. (For a download, see
+/// `the_operators_halt_drops_a_download_and_a_newer_desire_supersedes_it_also_out_of_turn`.)
+#[test]
+fn a_second_desired_state_is_taken_without_a_restart_while_the_first_waits_or_is_on_trial() {
+    let Some(mut site) = Site::new(APPROVED, HEALTHY_FILE) else { return };
+    let mut bundles = ["2.0", "2.1", "2.2"].map(|version| Workshop::new(version, 1));
+    bundles.iter_mut().for_each(|bundle| bundle.manifest.trial.deadline_s = 3_600);
+    let names = bundles.each_ref().map(|bundle| site.publish(bundle));
+    let reports = site.watch(Leaf::Report);
+    site.machine.start();
+    site.desire(names[0], 1);
+    site.machine.until(&["\"phase\":\"installed\"", "\"version\":\"2.0\"", "approval"]);
+    site.desire(names[1], 2);
+    let outcome = reports.outcome();
+    assert_eq!((outcome.kind, outcome.manifest), (OutcomeKind::Halted, names[0]));
+    site.machine.until(&["\"phase\":\"installed\"", "\"version\":\"2.1\"", "approval"]);
+    assert!(site.machine.gateway.run(&["approve"]).ok);
+    site.machine.until_it_goes_down();
+    assert_eq!(site.machine.boot(), Group::B);
+    site.machine.until_log("check \"plant\": attempt 1 failed");
+    site.desire(names[2], 3);
+    site.machine.gateway.put("healthy", b"");
+    let outcome = reports.outcome();
+    assert_eq!((outcome.kind, outcome.manifest), (OutcomeKind::Committed, names[1]));
+    site.machine.until(&["\"phase\":\"installed\"", "\"version\":\"2.2\"", "approval"]);
+}
+
+/// Both groups would be worn out, and the plant would stop for a reboot again and again, if a bundle that fails were
+/// tried whenever it is offered.
+#[test]
+fn two_bad_bundles_offered_in_turn_are_tried_once_each_and_then_refused_also_after_a_restart() {
+    let Some(mut site) = Site::new("", STRICT) else { return };
+    let names = ["2.0", "2.1"].map(|version| site.publish(&Workshop::new(version, 1)));
+    let reports = site.watch(Leaf::Report);
+    site.machine.start();
+    for (name, seq) in names.into_iter().zip(1..) {
+        site.desire(name, seq);
+        site.machine.until_it_goes_down();
+        assert_eq!(site.machine.boot(), Group::B);
+        site.machine.until_it_goes_down();
+        assert_eq!(site.machine.boot(), Group::A);
+        let outcome = reports.outcome();
+        assert_eq!((outcome.kind, outcome.manifest), (OutcomeKind::RolledBack, name));
+    }
+    let before = site.machine.gateway.medium();
+    for seq in 3..=8 {
+        if seq == 6 {
+            site.machine.until(&["\"unreported\":0"]);
+            site.machine.kill();
+            site.machine.start();
+        }
+        let name = names[seq % 2];
+        site.desire(name, seq as u64);
+        let outcome = reports.outcome();
+        assert_eq!((outcome.kind, outcome.manifest), (OutcomeKind::Rejected, name), "{seq}");
+        assert!(outcome.detail.contains("failed here before"), "{outcome:?}");
+    }
+    assert_eq!(site.machine.gateway.medium(), before);
+    assert!(!site.machine.goes_down());
+    assert_eq!(site.machine.gateway.boot_state().select(), Some(Group::A));
+}
+
+/// Between two durable effects the simulator kills at each; here the process itself, wherever a person can see it wait.
+#[test]
+fn an_agent_that_is_killed_in_each_phase_goes_on_and_reports_one_true_outcome() {
+    let Some(mut site) = Site::new(APPROVED, HEALTHY_FILE) else { return };
+    let mut bundle = Workshop::new("2.0", 1);
+    bundle.manifest.trial.deadline_s = 3_600;
+    let name = site.publish_without_objects(&bundle);
+    let reports = site.watch(Leaf::Report);
+    let again = |machine: &mut Machine| {
+        machine.kill();
+        machine.start();
+    };
+    site.desire(name, 1);
+    site.machine.start();
+    site.machine.until(&["\"phase\":\"downloading\""]);
+    again(&mut site.machine);
+    site.machine.until(&["\"phase\":\"downloading\"", "\"attempt\":1"]);
+    site.publish(&bundle);
+    site.machine.until(&["\"phase\":\"installed\"", "approval"]);
+    again(&mut site.machine);
+    site.machine.until(&["\"phase\":\"installed\"", "approval"]);
+    assert!(site.machine.gateway.run(&["approve"]).ok);
+    site.machine.until_it_goes_down();
+    // Armed and on record, and the machine has not gone down yet: the start asks again, and tries stay as they are.
+    let (armed, asked) = (site.machine.gateway.get("grubenv"), site.machine.asked_reboots());
+    again(&mut site.machine);
+    support::eventually(PATIENCE, "a second reboot", || site.machine.asked_reboots() > asked);
+    assert_eq!(site.machine.gateway.get("grubenv"), armed);
+    assert_eq!(site.machine.boot(), Group::B);
+    site.machine.until_log("check \"plant\": attempt 1 failed");
+    again(&mut site.machine);
+    site.machine.gateway.put("healthy", b"");
+    let outcome = reports.outcome();
+    assert_eq!((outcome.kind, outcome.manifest, outcome.attempt), (OutcomeKind::Committed, name, 1));
+    again(&mut site.machine);
+    site.machine.until(&["\"kind\":\"committed\"", "\"unreported\":0"]);
+    assert!(reports.is_quiet());
+    assert!(!site.machine.goes_down());
+}
+
+/// A manifest's end is an end of beginning: what is proven on the medium before it may still be tried after it.
+#[test]
+fn a_manifest_that_expires_between_install_and_reboot_is_still_tried_and_committed() {
+    let mut machine = Machine::new(&format!("[update]\n{APPROVED}"));
+    let mut bundle = Workshop::new("2.0", 1);
+    machine.start();
+    let expires = now() + 8;
+    bundle.manifest.expires = Some(expires);
+    let said = machine.install(&bundle, &[]);
+    assert!(said.ok, "{said:?}");
+    until_after(expires);
+    machine.kill();
+    machine.start();
+    assert!(machine.gateway.run(&["approve"]).ok);
+    machine.until_it_goes_down();
+    assert_eq!(machine.boot(), Group::B);
+    machine.until(&["\"kind\":\"committed\""]);
+    let said = machine.install(&bundle, &["--retry"]);
+    assert!(!said.ok && said.text.contains("expire"), "{said:?}");
+}
+
+/// The operator's word ran out before the reboot: nobody stands behind it any more, so it waits and says why. A newer
+/// word of the operator lets it go on without a restart and without a second download.
+#[test]
+fn a_desired_state_that_expires_before_the_reboot_holds_it_until_the_operator_says_it_anew() {
+    let Some(mut site) = Site::new(APPROVED, "") else { return };
+    let name = site.publish(&Workshop::new("2.0", 1));
+    site.desire(name, 1);
+    site.machine.start();
+    site.machine.until(&["\"phase\":\"installed\"", "approval"]);
+    let expires = now() + 1;
+    site.desire_as(name, 2, |d| d.expires = Some(expires));
+    site.machine.until_log("Run any (sequence 2)");
+    until_after(expires);
+    site.machine.kill();
+    site.machine.reconfigure(APPROVED, "reboot = \"auto\"");
+    site.machine.start();
+    site.machine.until(&["\"phase\":\"installed\"", "the operator's word: the last one has expired"]);
+    assert!(!site.machine.goes_down());
+    site.desire(name, 3);
+    site.machine.until_it_goes_down();
+    assert_eq!(site.machine.boot(), Group::B);
+    site.machine.until(&["\"kind\":\"committed\"", "\"attempt\":1"]);
+}
+
+/// The cable is pulled when the trial begins and nobody ever plugs it in again: no check names the link, so the trial
+/// passes, and the gateway settles by itself.
+#[test]
+fn a_trial_without_any_link_is_committed_and_the_gateway_settles_by_itself() {
+    let Some(mut site) = Site::new("", STRICT) else { return };
+    let name = site.publish(&Workshop::new("2.0", 1));
+    site.machine.gateway.put("healthy", b"");
+    site.desire(name, 1);
+    site.machine.start();
+    site.machine.until_it_goes_down();
+    site.broker.stop();
+    assert_eq!(site.machine.boot(), Group::B);
+    site.machine.until(&["\"phase\":\"settled\"", "\"kind\":\"committed\"", "\"unreported\":1"]);
+    // Nothing that cannot be delivered is a reason to go back, nor is a boot without a link.
+    assert_eq!(site.machine.boot(), Group::B);
+    site.machine.until(&["\"kind\":\"committed\"", "\"running\":\"B\"", "\"unreported\":1"]);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!site.machine.goes_down());
+}
+
+/// After a fallback an agent may find the state of a newer one. To take it for damaged would lower the floor; to be
+/// silent would leave a gateway that does nothing, and nobody knows why.
+#[test]
+fn a_record_of_another_generation_is_named_and_left_as_it_is() {
+    let machine = Machine::new("");
+    assert!(machine.gateway.run(&["mark", "good"]).ok); // makes the state folder
+    let mut copy = vec![0; copy_bytes(StateFile::Journal)];
+    write(StateFile::Journal, 1_000, &[2, 0, 0, 0], &mut copy).unwrap();
+    machine.gateway.put("state/journal.0", &copy);
+    let before = machine.gateway.medium();
+    let daemon = machine.gateway.command(&["run"]).output().unwrap();
+    assert_eq!(daemon.status.code(), Some(1));
+    let said: Said = daemon.into();
+    let words = "record: expected format 1, found 2: an agent of another generation wrote it";
+    assert!(said.text.contains(words), "{said:?}");
+    assert_eq!(machine.gateway.get("state/journal.0"), copy);
+    assert_eq!(machine.gateway.medium(), before);
+}
