@@ -164,7 +164,7 @@ fn frame_of_today_is_the_frame_of_tomorrow() {
 
 const GOLDEN: &str = concat!(
     "3c088043f9c9c6a418e0f64a3eaebdc9941903316ed4f2a49e1498fea8b30f82",
-    "53b841bb3846740af26628b5279361834a14a32277f4ec36"
+    "53b841bb3554d5ce54d7474631eb2cbce3fbc7ab2e22048f"
 );
 
 fn an_op() -> impl Strategy<Value = (u8, u32, u64, u8, u32, bool)> {

@@ -135,7 +135,9 @@ const UNKNOWN: u16 = 2048 << 4;
 /// Weights are in 1/65536: each input counts a third at first.
 const WEIGHT: i32 = 22_000;
 const LEARNING: i32 = 10;
-const SEEN_MAX: u16 = 14;
+/// Few: what a piece holds changes often, and a counter that has seen much is slow to follow. Measured: 14 makes patches of a
+/// security update 1.3 % larger.
+const SEEN_MAX: u16 = 6;
 
 /// 65536 / (n + 1.6), but never below what still follows a change.
 #[allow(clippy::indexing_slicing)] // by the compiler: an index beyond the end does not build
