@@ -18,6 +18,13 @@ pub const RUN_PIECES_MAX: usize = RUN_SEGMENTS_MAX * 3;
 /// A table lists at most 512 runs: 512 * 128 MiB = 64 GiB for one artifact; 16 + 512 * 32 = 16,400 bytes.
 pub const TABLE_RUNS_MAX: usize = 512;
 
+/// Operations of one segment's patch: 262,144 / 32,768 = 8 bytes each on average, and as many reads of the base at most.
+pub const PATCH_OPERATIONS_MAX: usize = SEGMENT_BYTES / 8;
+/// Maps in one segment's patch: it may hold the ends of some executables. 16 * 4,096 entries are read at most.
+pub const PATCH_MAPS_MAX: usize = 16;
+/// Places at which the shift of addresses changes, in one executable: 4,096 * 8 bytes = 32 KiB of the state of a patch.
+pub const PATCH_MAP_ENTRIES_MAX: usize = 4096;
+
 /// The largest artifact: 64 GiB.
 pub const ARTIFACT_BYTES_MAX: u64 = TABLE_RUNS_MAX as u64 * RUN_SEGMENTS_MAX as u64 * SEGMENT_BYTES as u64;
 

@@ -24,6 +24,7 @@ pub mod manifest;
 pub mod messages;
 pub mod mqtt;
 pub mod pages;
+pub mod patch;
 pub mod seeds;
 pub mod signed;
 pub mod state;

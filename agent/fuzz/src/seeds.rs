@@ -4,6 +4,7 @@
 use crate::throwaway::KEYS;
 use mainstay_core::audit::{Event, Head, record};
 use mainstay_core::boot::Group;
+use mainstay_core::bundle::patch::{Base, From, Map, Op, PatchState, Transform, patch};
 use mainstay_core::digest::Digest;
 use mainstay_core::fault::clip;
 use mainstay_core::limits::RECORD_BYTES_MAX;
@@ -318,6 +319,7 @@ fn said(seeds: &mut Seeds) {
 }
 
 fn frames(seeds: &mut Seeds) {
+    seeds.push(("patch", [&[0xa0, 1, 4], a_patch().as_slice()].concat()));
     for content in [
         vec![b'A'; 4000],
         b"a text that is short".to_vec(),
@@ -336,7 +338,33 @@ fn frames(seeds: &mut Seeds) {
             (x >> 24) as u8
         };
         let bytes: Vec<u8> = (0..64 * seed).map(|_| next()).collect();
+        seeds.push(("patch", [&[0, 4, 4], &bytes[..]].concat()));
+        seeds.push(("patch", [&[0, 0x80, seed as u8], &bytes[..]].concat()));
         seeds.push(("signed", bytes.clone()));
         seeds.push(("messages", bytes));
     }
+}
+
+/// A frame with a map, every operation and most transforms, over a base of zeros.
+fn a_patch() -> Vec<u8> {
+    struct Zeros;
+    impl Base for Zeros {
+        fn bytes(&self) -> u64 {
+            4096
+        }
+        fn read(&mut self, _: u64, out: &mut [u8]) -> mainstay_core::seam::Result<()> {
+            out.fill(0);
+            Ok(())
+        }
+    }
+    let content: Vec<u8> = (0..416u32).map(|n| if n < 16 { 0 } else { (n * n >> 6) as u8 }).collect();
+    let mut map = Box::<Map>::default();
+    map.clear(0x40_0000);
+    for (start, shift) in [(0, 16), (1024, 48), (4096, 0)] {
+        assert!(map.push(start, shift));
+    }
+    let add = |transform| Op::Add { length: 56, from: From { at: 64, transform, address: 64, anchor: 8 } };
+    let ops =
+        [&[Op::Copy { length: 16, at: 7 }, Op::Extra { length: 8 }][..], &Transform::ALL.map(add)].concat();
+    patch(&ops, Some(&map), 0, &mut Box::<PatchState>::default(), &mut Zeros, &content).expect("a frame")
 }

@@ -3,6 +3,7 @@
 mod layout;
 mod manifest;
 mod page;
+pub mod patch;
 
 #[cfg(any(test, feature = "author"))]
 pub mod author;

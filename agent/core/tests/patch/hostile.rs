@@ -1,0 +1,123 @@
+//! Frames that nobody has proven: each lie is refused by name, and whatever a frame says, it costs bounded reads.
+
+use crate::common::*;
+use mainstay_core::bundle::patch::{From, Op, PatchState, Transform, patch, unpatch};
+use mainstay_core::fault::FaultKind;
+use mainstay_core::limits::PATCH_OPERATIONS_MAX;
+use proptest::prelude::*;
+
+fn a_frame() -> (Vec<u8>, Vec<u8>, Vec<u8>) {
+    let (base, content) = (noise(20, 3000), noise(21, 2000));
+    let map = map(0, &[(0, 16), (1024, 32), (3000, 0)]);
+    let ops = [add_as(Transform::Calls, 0, 1000), extra(500), add_as(Transform::Arm64, 2000, 500)];
+    let frame = patch(&ops, Some(&map), 0, &mut state(), &mut Memory::of(&base), &content).unwrap();
+    (base, content, frame)
+}
+
+/// Reads it into 2,000 bytes, and asserts what holds of any frame.
+fn assert_harmless(frame: &[u8], base: &[u8]) -> Result<Vec<u8>, String> {
+    let (mut memory, mut out) = (Memory::of(base), vec![0xa5; 2000]);
+    let made = unpatch(frame, 0, &mut state(), &mut memory, &mut out);
+    assert!(memory.reads <= PATCH_OPERATIONS_MAX && memory.read <= 2000, "{} reads", memory.reads);
+    made.map(|()| out).map_err(|fault| fault.what.to_string())
+}
+
+#[test]
+fn frame_cut_short_is_refused_by_name() {
+    let (base, content, frame) = a_frame();
+    assert_eq!(assert_harmless(&frame, &base), Ok(content));
+    // Up to four bytes are looked at before they matter, and zeros may stand for them: the digest refuses those.
+    for cut in (0..frame.len() - 4).rev().step_by(11) {
+        if let Err(what) = assert_harmless(&frame[..cut], &base) {
+            let named = ["cut short", "expected", "unknown transform", "do not ascend"];
+            assert!(named.iter().any(|name| what.contains(name)), "{cut}: {what}");
+        } else {
+            panic!("{cut} of {} bytes made a segment", frame.len());
+        }
+    }
+}
+
+#[test]
+fn bytes_behind_a_frame_are_refused_by_name() {
+    let (base, _, frame) = a_frame();
+    let what = assert_harmless(&[&frame[..], &[0; 5]].concat(), &base).unwrap_err();
+    assert!(what.contains("more"), "{what}");
+}
+
+#[test]
+fn frame_for_a_longer_base_is_refused_by_name_before_a_read() {
+    let (base, content) = (noise(22, 3000), noise(23, 100));
+    let frame = written(&[copy(2900, 100)], &base, &base[2900..]);
+    let (mut shorter, mut out) = (Memory::of(&base[..2999]), vec![0; 100]);
+    let fault = unpatch(&frame, 0, &mut state(), &mut shorter, &mut out).unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Corrupt);
+    assert_eq!(fault.what, "patch at 0: expected to read within a base of 2999 bytes, found 100 at 2900");
+    assert_eq!(shorter.reads, 0);
+    let frame = written(&[add(2900, 100)], &base, &content);
+    assert!(read(&frame, &base[..2999], 100).is_err());
+}
+
+#[test]
+fn operation_longer_than_its_segment_is_refused_by_name() {
+    let base = noise(24, 3000);
+    let frame = written(&[copy(0, 3000)], &base, &base);
+    let what = assert_harmless(&frame, &base).unwrap_err();
+    assert_eq!(what, "patch at 0: expected an operation of 1 to 2000 bytes, found 3000");
+}
+
+/// Eight bytes each on average is what the packer may ask for: a frame of single bytes stops at the bound.
+#[test]
+fn operations_beyond_their_bound_are_refused_by_name() {
+    let (base, mut writes, mut frame_state) = (vec![0; 16], state(), state());
+    let ops: Vec<Op> = (0..PATCH_OPERATIONS_MAX).map(|_| copy(0, 1)).collect();
+    let frame = patch(&ops, None, 0, &mut writes, &mut Memory::of(&base), &vec![0; ops.len()]).unwrap();
+    let (mut memory, mut out) = (Memory::of(&base), vec![0; 2 * PATCH_OPERATIONS_MAX]);
+    let what = unpatch(&frame, 0, &mut frame_state, &mut memory, &mut out).unwrap_err().what;
+    assert!(what.contains("at most 32768 operations") || what.contains("cut short"), "{what}");
+    assert_eq!(memory.reads, PATCH_OPERATIONS_MAX);
+}
+
+/// The state is all the memory that a reader needs beside the frame and the segment.
+#[test]
+fn state_stays_within_164_kib() {
+    assert!(size_of::<PatchState>() <= 164 * 1024, "{}", size_of::<PatchState>());
+}
+
+/// Where the numbers of a frame wrap around, nothing overflows: addresses and offsets at both ends of their types.
+#[test]
+fn numbers_at_the_ends_of_their_types_do_no_harm() {
+    let base = noise(25, 64);
+    let map = map(u64::MAX, &[(0, i32::MIN), (1, i32::MAX), (u32::MAX, i32::MIN)]);
+    for transform in Transform::ALL {
+        for (address, anchor) in [(0, u32::MAX), (u32::MAX, 0), (u32::MAX - 3, 1 << 31), (1 << 31, 7)] {
+            let ops = [Op::Add { length: 64, from: From { at: 0, transform, address, anchor } }];
+            for at in [0, 1 << 36, u64::MAX - 3] {
+                let content = noise(26, 64);
+                let frame = patch(&ops, Some(&map), at, &mut state(), &mut Memory::of(&base), &content);
+                let frame = frame.unwrap();
+                let mut out = vec![0; 64];
+                unpatch(&frame, at, &mut state(), &mut Memory::of(&base), &mut out).unwrap();
+                assert_eq!(out, content);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn flipped_bits_make_an_error_or_other_bytes(flips in prop::collection::vec((any::<prop::sample::Index>(), 0..8u8), 1..4)) {
+        let (base, _, mut frame) = a_frame();
+        for (at, bit) in flips {
+            let at = at.index(frame.len());
+            frame[at] ^= 1 << bit;
+        }
+        let _ = assert_harmless(&frame, &base);
+    }
+
+    #[test]
+    fn random_bytes_make_an_error_or_other_bytes(frame in prop::collection::vec(any::<u8>(), 0..3000)) {
+        let _ = assert_harmless(&frame, &noise(27, 3000));
+    }
+}

@@ -1,0 +1,13 @@
+//! What a patch promises, claim by claim, through its public interface alone.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `common` | a base in memory that counts what is read of it; a writer that cuts operations out of random numbers |
+//! | `round_trip` | whatever operations make, their frames make again; state over segments; one frame byte for byte |
+//! | `hostile` | frames that lie, that are cut, flipped or random: refused by name, within bounds, or harmless |
+//! | `transforms` | instructions and addresses by hand, each as its manual encodes it |
+
+mod common;
+mod hostile;
+mod round_trip;
+mod transforms;
