@@ -140,7 +140,7 @@ const LEARNING: i32 = 10;
 const SEEN_MAX: u16 = 6;
 
 /// 65536 / (n + 1.6), but never below what still follows a change.
-#[allow(clippy::indexing_slicing)] // by the compiler: an index beyond the end does not build
+#[expect(clippy::indexing_slicing, reason = "by the compiler: an index beyond the end does not build")]
 const RATES: [i32; 16] = {
     let mut rates = [0; 16];
     let mut n = 0;
@@ -158,7 +158,7 @@ const SQUASH: [i32; 33] = [
 ];
 
 /// The inverse of [`squash`], for every fourth probability.
-#[allow(clippy::indexing_slicing)] // by the compiler: an index beyond the end does not build
+#[expect(clippy::indexing_slicing, reason = "by the compiler: an index beyond the end does not build")]
 const STRETCH: [i16; 1024] = {
     let mut table = [0i16; 1024];
     let (mut x, mut filled) = (-2047, 0usize);
