@@ -125,8 +125,17 @@ fn an_agent_that_is_killed_in_each_phase_goes_on_and_reports_its_true_outcome() 
     site.machine.gateway.put("healthy", b"");
     let outcome = reports.outcome();
     assert_eq!((outcome.kind, outcome.manifest, outcome.attempt), (OutcomeKind::Committed, name, 1));
+    // Killed, perhaps, before the broker's acknowledgement was on record: then the same is said once more, and no other.
     again(&mut site.machine);
     site.machine.until(&["\"kind\":\"committed\"", "\"unreported\":0"]);
+    let said_again = reports.what_is_left();
+    let heard = site.machine.log().matches("desired state of line-1: Run any (sequence 1)").count();
+    assert!(said_again.len() <= 1 && said_again.iter().all(|other| *other == outcome), "{said_again:?}");
+    // With the acknowledgement on record it is never said again.
+    again(&mut site.machine);
+    site.machine.until_logged("desired state of line-1: Run any (sequence 1)", heard + 1);
+    site.machine.until(&["\"kind\":\"committed\"", "\"unreported\":0"]);
+    assert!(reports.is_quiet());
     assert!(!site.machine.goes_down());
     assert_eq!(site.machine.gateway.boot_state().select(), Some(Group::B));
 }

@@ -4,6 +4,7 @@
 use super::backoff::Bounds;
 use mainstay_core::{fault, fault::Fault, limits};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// rumqttc asserts at least five seconds.
 pub const KEEP_ALIVE_S_MIN: u16 = 5;
@@ -43,6 +44,9 @@ pub struct BrokerConfig {
     pub time_floor_s: u64,
     /// Waits between attempts to reach the broker.
     pub reconnect: Bounds,
+    /// Dialling, handshake and CONNACK together, in whole seconds: [`CONNECT_TIMEOUT`](super::link::CONNECT_TIMEOUT),
+    /// and less only for who cannot wait so long for a broker that says nothing.
+    pub connect_within: Duration,
 }
 
 impl Default for BrokerConfig {
@@ -59,6 +63,7 @@ impl Default for BrokerConfig {
             window_max: WINDOW_MAX_DEFAULT,
             time_floor_s: 0,
             reconnect: Bounds::default(),
+            connect_within: super::link::CONNECT_TIMEOUT,
         }
     }
 }

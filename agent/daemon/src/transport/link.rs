@@ -94,9 +94,9 @@ impl Link {
         }
         let mut network = NetworkOptions::new();
         network.set_tcp_nodelay(true);
-        network.set_connection_timeout(CONNECT_TIMEOUT.as_secs());
+        network.set_connection_timeout(broker.config.connect_within.as_secs());
         options.set_network_options(network);
-        options.set_connection_timeout(CONNECT_TIMEOUT.as_secs());
+        options.set_connection_timeout(broker.config.connect_within.as_secs());
         options.set_keep_alive(Duration::from_secs(broker.config.keep_alive_s.into()));
         options.set_outgoing_inflight_upper_limit(setup.ids);
         options.set_manual_acks(true);
@@ -219,7 +219,8 @@ impl Run {
         let what = match error {
             ConnectionError::Io(e) => return tunnel::of_io(e, to),
             ConnectionError::Timeout(_) => {
-                format!("no CONNACK within {} s: is that an MQTT 5 broker?", CONNECT_TIMEOUT.as_secs())
+                let limit = self.options.connection_timeout();
+                format!("no CONNACK within {limit} s: is that an MQTT 5 broker?")
             }
             ConnectionError::ConnectionRefused(code) => format!("the broker refused us: {code:?}"),
             ConnectionError::MqttState(state) => return self.describe_state(state),

@@ -315,6 +315,12 @@ impl Watcher {
         decode_body("outcome", &self.0.next().1).unwrap()
     }
 
+    /// All that has come and nobody has looked at; what would come has been caused already.
+    pub fn what_is_left(&self) -> Vec<Outcome> {
+        let more = std::iter::from_fn(|| self.0.next_within(Duration::from_millis(300)));
+        more.map(|payload| decode_body("outcome", &payload).unwrap()).collect()
+    }
+
     /// Whether no more comes; what would come has been caused already, so a moment is enough.
     pub fn is_quiet(&self) -> bool {
         self.0.hears_nothing_for(Duration::from_millis(300))

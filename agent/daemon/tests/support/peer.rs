@@ -94,6 +94,11 @@ impl Peer {
         (String::from_utf8_lossy(&publish.topic).into_owned(), publish.payload.to_vec(), publish.retain)
     }
 
+    /// The payload of the next message, if one comes.
+    pub fn next_within(&self, limit: Duration) -> Option<Vec<u8>> {
+        self.inbox.recv_timeout(limit).ok().map(|publish| publish.payload.to_vec())
+    }
+
     /// Whether nothing comes for a while.
     pub fn hears_nothing_for(&self, limit: Duration) -> bool {
         self.inbox.recv_timeout(limit).is_err()

@@ -69,6 +69,47 @@ pub fn publish_with(topic: &str, properties: &[u8], payload: &[u8]) -> Vec<u8> {
     packet
 }
 
+/// Answers each SUBSCRIBE and each PUBLISH at QoS 1 as an honest broker does, and shows each PUBLISH, until the client
+/// closes.
+pub fn answer(mut stream: TcpStream, mut published: impl FnMut(&[u8])) {
+    let mut held = Vec::new();
+    let mut some = [0; 4096];
+    while let Ok(taken @ 1..) = stream.read(&mut some) {
+        held.extend_from_slice(&some[..taken]);
+        while let Some((head, body)) = packet(&held) {
+            let body = held[body].to_vec();
+            let id = |at: usize| [body[at], body[at + 1]];
+            match head >> 4 {
+                3 if head & 0b110 == 0 => published(&body),
+                3 => {
+                    published(&body);
+                    let [high, low] = id(2 + usize::from(u16::from_be_bytes(id(0))));
+                    send(&mut stream, &[0x40, 2, high, low]);
+                }
+                8 => {
+                    let [high, low] = id(0);
+                    send(&mut stream, &[0x90, 4, high, low, 0, 1]);
+                }
+                12 => {
+                    send(&mut stream, &[0xd0, 0]);
+                }
+                _ => {}
+            }
+            let (_, body) = packet(&held).expect("it was there a moment ago");
+            held.drain(..body.end);
+        }
+    }
+}
+
+/// The first byte and the place of what follows the length, once a packet is there whole (MQTT 5 section 2.1).
+fn packet(held: &[u8]) -> Option<(u8, std::ops::Range<usize>)> {
+    let (head, rest) = held.split_first()?;
+    let digits = rest.iter().position(|byte| byte & 0x80 == 0)? + 1;
+    let length = rest[..digits].iter().rev().fold(0, |sum, byte| sum << 7 | usize::from(byte & 0x7f));
+    let begin = 1 + digits;
+    (held.len() >= begin + length).then_some((*head, begin..begin + length))
+}
+
 /// Reads and forgets until the client closes.
 pub fn drain(mut stream: TcpStream) {
     let mut sink = [0; 4096];
