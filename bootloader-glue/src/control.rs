@@ -3,6 +3,7 @@
 //! ```text
 //! lock → read → decide ─ nothing changes ─────────────────────────────────────────────→ unlock
 //!                └─ changes → read again, compare → write → read back, compare → unlock
+//!                                                    └─ for each copy, before the other one is touched
 //! ```
 //! Decide first, touch later: everything that can be refused is refused before the write. The second read finds a
 //! writer that does not take the lock. All reads come from the medium: after an fdatasync that failed, the page cache
@@ -108,26 +109,34 @@ impl<S: EnvStore> EnvBootControl<S> {
             ));
         }
         self.unsure = true;
-        for write in &writes {
+        for (n, write) in writes.iter().enumerate() {
             if let Err(fault) = self.store.write(write.copy, write.at, &write.bytes) {
                 self.undo(write, &copies);
                 return Err(fault);
             }
             write.apply(&mut copies);
-        }
-        for (n, expected) in copies.iter().enumerate() {
-            let found = self.store.read_back(n)?;
-            if let Some(at) = expected.iter().zip(&found).position(|(e, f)| e != f) {
-                let (e, f) = (expected.get(at).unwrap_or(&0), found.get(at).unwrap_or(&0));
-                return Err(fault!(
-                    Io,
-                    "environment, copy {n}: expected to read back {e:#04x} at byte {at}, found {f:#04x}: the medium or \
-                     another writer changed it"
-                ));
+            // What follows takes the other copy out of force: not before this one is known to stand.
+            if n + 1 < writes.len() {
+                self.compare(write.copy, &copies)?;
             }
         }
+        (0..copies.len()).try_for_each(|copy| self.compare(copy, &copies))?;
         self.unsure = false;
         Ok(true)
+    }
+
+    /// Reads a copy back from the medium, and compares it with what it should be.
+    fn compare(&mut self, copy: usize, copies: &[Vec<u8>]) -> Result<()> {
+        let (expected, found) =
+            (copies.get(copy).map_or(&[][..], Vec::as_slice), self.store.read_back(copy)?);
+        match expected.iter().zip(&found).enumerate().find(|(_, (expected, found))| expected != found) {
+            None => Ok(()),
+            Some((at, (e, f))) => Err(fault!(
+                Io,
+                "environment, copy {copy}: expected to read back {e:#04x} at byte {at}, found {f:#04x}: the medium or \
+                 another writer changed it"
+            )),
+        }
     }
 
     /// A write that broke off in the middle (a file with holes on a file system without room) has put the beginning of
@@ -337,6 +346,36 @@ mod tests {
         );
         control.withdraw(Group::A).unwrap();
         assert_eq!(control.store().0.writes, 3, "and then believed");
+    }
+
+    /// On NOR flash one byte takes the old copy out of force once the new one is written. An agent was killed between the
+    /// two, so both counted; then the medium lost the next copy, and acknowledged it: what came into force was the copy
+    /// from before, and a good group was on trial again.
+    #[test]
+    fn the_old_copy_stays_in_force_where_the_new_one_was_acknowledged_and_lost() {
+        /// Loses the write of this number.
+        struct Loses(Memory, usize);
+        impl EnvStore for Loses {
+            fn read(&mut self, copy: usize) -> Result<Vec<u8>> {
+                self.0.read(copy)
+            }
+            fn write(&mut self, copy: usize, at: usize, bytes: &[u8]) -> Result<()> {
+                self.1 = self.1.wrapping_sub(1);
+                if self.1 == 0 { Ok(()) } else { self.0.write(copy, at, bytes) }
+            }
+        }
+        let nor = Format::UbootRedundant { bytes: 1024, scheme: Scheme::Boolean };
+        let over = |medium: Memory, lost| EnvBootControl::new(Loses(medium, lost), nor, Box::new(Mainstay));
+        let mut armed = over(control(nor).store().clone(), 0);
+        armed.arm_trial(Group::B, 3).unwrap();
+        let mut killed = over(armed.store().0.clone(), 2);
+        killed.mark_good(Group::B).unwrap_err();
+        let mut control = over(killed.store().0.clone(), 1);
+        assert_eq!(control.withdraw(Group::A).unwrap_err().kind, FaultKind::Io);
+        let state = control.state().unwrap();
+        assert_eq!((state.group(Group::B).good, state.group(Group::A).bootable()), (Some(true), true));
+        control.withdraw(Group::A).unwrap();
+        assert!(!control.state().unwrap().group(Group::A).bootable());
     }
 
     /// An agent was killed between the write that marks good and its sync. The next one read "good" from the cache, raised

@@ -42,10 +42,10 @@ cargo xtask COMMAND
   swarm --minutes N [--seed S]
                               live stories drawn from seeds in the simulator, on every processor; what does not hold is made
                               small, and comes with the line that plays it again
-  reliability [--quick | --full] [--swarm-minutes N] [--fuzz-seconds N] [--json FILE]
+  reliability [--quick | --full] [--swarm-minutes N | --swarm-lives N] [--seed S] [--fuzz-seconds N] [--json FILE]
                               every cut, failure, drawn life, mutant and fuzz target, and one table of what they showed
                               (default: quick, that is two cuts in two ways, not four, and failures with three tries
-                              alone; 2 minutes; 5 seconds a target)
+                              alone, each story on two boards; 2 minutes; 5 seconds a target)
   help                        this text
 
 A command ends with 0 when everything it measured is within its budget, with 1 when something is above, two builds differ,

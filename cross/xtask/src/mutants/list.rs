@@ -325,9 +325,16 @@ pub const SOURCES: &[Source] = &[
     Source {
         name: "the environment is not read back",
         file: "bootloader-glue/src/control.rs",
-        from: "for (n, expected) in copies.iter().enumerate() {",
-        to:   "for (n, expected) in copies.iter().enumerate().take(0) {",
+        from: ".find(|(_, (expected, found))| expected != found)",
+        to:   ".find(|(at, (expected, found))| expected != found && *at == usize::MAX)",
         test: glue("control::tests::a_writer_without_the_lock_and_a_medium_that_lies_are_noticed"),
+    },
+    Source {
+        name: "the old copy goes out of force before the new one is read back",
+        file: "bootloader-glue/src/control.rs",
+        from: "if n + 1 < writes.len() {",
+        to:   "if n > writes.len() {",
+        test: glue("control::tests::the_old_copy_stays_in_force_where_the_new_one_was_acknowledged_and_lost"),
     },
     Source {
         name: "the environment is not synced",

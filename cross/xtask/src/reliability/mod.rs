@@ -20,19 +20,28 @@ use std::time::Instant;
 /// What was asked for.
 struct Plan {
     full: bool,
-    swarm_minutes: u64,
+    swarm: [String; 2],
+    seed: Option<String>,
     fuzz_seconds: u64,
     json: Option<PathBuf>,
 }
 
 /// Reads the arguments, runs the parts, prints the table.
 pub fn run(mut args: lexopt::Parser) -> Outcome {
-    let mut plan = Plan { full: false, swarm_minutes: 2, fuzz_seconds: 5, json: None };
+    let mut plan = Plan {
+        full: false,
+        swarm: ["--minutes".into(), "2".into()],
+        seed: None,
+        fuzz_seconds: 5,
+        json: None,
+    };
     while let Some(arg) = args.next()? {
         match arg {
             Long("quick") => plan.full = false,
             Long("full") => plan.full = true,
-            Long("swarm-minutes") => plan.swarm_minutes = args.value()?.parse()?,
+            Long("swarm-minutes") => plan.swarm = ["--minutes".into(), args.value()?.string()?],
+            Long("swarm-lives") => plan.swarm = ["--lives".into(), args.value()?.string()?],
+            Long("seed") => plan.seed = Some(args.value()?.string()?),
             Long("fuzz-seconds") => plan.fuzz_seconds = args.value()?.parse()?,
             Long("json") => plan.json = Some(args.value()?.into()),
             other => return Err(other.unexpected().into()),
@@ -65,7 +74,6 @@ pub fn run(mut args: lexopt::Parser) -> Outcome {
 /// What the simulator lives, one after the other: each takes all processors.
 fn lives(plan: &Plan, sim: &std::path::Path) -> Vec<Part> {
     let lives = |name, args: &[&str]| Part::new(name, sim, args);
-    let minutes = plan.swarm_minutes.to_string();
     // Quick: what takes minutes is lived in fewer ways, with three tries alone, each story on two boards of the eight.
     let (failures, two): (&[&str], &[&str]) = match plan.full {
         true => (&["failures"], &["sweep", "--cuts", "2"]),
@@ -77,8 +85,10 @@ fn lives(plan: &Plan, sim: &std::path::Path) -> Vec<Part> {
         lives("one failure", failures),
         lives("exhaustive(2)", two),
     ];
-    if plan.swarm_minutes > 0 {
-        parts.push(lives("swarm", &["swarm", "--minutes", &minutes]));
+    let [bound, number] = &plan.swarm;
+    if number != "0" {
+        let seed: Vec<&str> = plan.seed.iter().flat_map(|seed| ["--seed", seed]).collect();
+        parts.push(lives("swarm", &[&["swarm", bound, number], &seed[..]].concat()));
     }
     parts
 }
