@@ -18,12 +18,18 @@
 //! torn or empty   whole           copy 1       copy 0
 //! empty           empty           none         copy 0
 //! torn            torn            damaged      copy 0
+//! another version, and no higher whole copy of ours: unsupported, and nothing is written
 //! ```
 //! A write goes to the copy that is not in force and is made durable before anybody is told, so a cut in its middle
 //! costs that copy, and the old one counts. Whole copies of equal number cannot come from this writer; copy 0 counts.
+//!
+//! A later agent's copies may have another version: then only bytes 0..32 mean what they mean here, and the sum is over
+//! header and payload as here. So a copy of another version is known for certain, and never taken for a torn one: to
+//! count a newer record as lost would lower the floor, and to write over it would lose what the newer agent knows.
 
 use crate::digest::Hasher;
 use crate::fault;
+use crate::fault::Fault;
 use crate::limits::{ENVELOPE_BYTES_MAX, RECORD_BYTES_MAX};
 use crate::seam::{Result, StateFile};
 
@@ -58,6 +64,13 @@ pub enum Copy<'a> {
         /// What it holds.
         payload: &'a [u8],
     },
+    /// Whole, and of a version that this agent does not know.
+    Unsupported {
+        /// Its number.
+        seq: u64,
+        /// Its version.
+        version: u8,
+    },
 }
 
 impl<'a> Copy<'a> {
@@ -72,20 +85,51 @@ impl<'a> Copy<'a> {
     fn whole(file: StateFile, bytes: &'a [u8]) -> Option<Self> {
         let (header, rest) = bytes.split_first_chunk::<COPY_HEADER_BYTES>()?;
         let (signed, sum) = header.split_first_chunk::<24>()?;
-        let &[m0, m1, m2, m3, 1, which, 0, 0, s0, s1, s2, s3, s4, s5, s6, s7, l0, l1, l2, l3, 0, 0, 0, 0] =
-            signed
-        else {
-            return None;
-        };
+        #[rustfmt::skip]
+        let [
+            m0, m1, m2, m3, version, which, z0, z1,
+            s0, s1, s2, s3, s4, s5, s6, s7,
+            l0, l1, l2, l3, z2, z3, z4, z5,
+        ] = *signed;
         let payload = rest.get(..u32::from_le_bytes([l0, l1, l2, l3]) as usize)?;
         let fits = [m0, m1, m2, m3] == MAGIC && which == number(file) && *sum == checksum(signed, payload);
-        fits.then_some(Copy::Whole { seq: u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]), payload })
+        let seq = u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
+        match (version, [z0, z1, z2, z3, z4, z5]) {
+            _ if !fits => None,
+            (VERSION, [0, 0, 0, 0, 0, 0]) => Some(Copy::Whole { seq, payload }),
+            (VERSION, _) => None,
+            (version, _) => Some(Copy::Unsupported { seq, version }),
+        }
     }
 
     const fn seq(&self) -> Option<u64> {
         match self {
-            Copy::Whole { seq, .. } => Some(*seq),
-            _ => None,
+            Copy::Whole { seq, .. } | Copy::Unsupported { seq, .. } => Some(*seq),
+            Copy::Empty | Copy::Torn => None,
+        }
+    }
+}
+
+/// Why there is nothing in force though something was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// No copy is whole.
+    Damaged,
+    /// What is in force has this version: an agent of another generation wrote it. Nothing may be written.
+    Unsupported(u8),
+}
+
+impl Unreadable {
+    /// As a fault of `file`: Corrupt, which may be begun anew, or Unsupported, which may not be touched.
+    pub fn fault(self, file: StateFile) -> Fault {
+        match self {
+            Unreadable::Damaged => {
+                fault!(Corrupt, "state {file:?}: expected a whole copy in one of two, found none")
+            }
+            Unreadable::Unsupported(found) => fault!(
+                Unsupported,
+                "state {file:?}: expected copies of version {VERSION}, found {found}: an agent of another generation wrote them"
+            ),
         }
     }
 }
@@ -93,21 +137,35 @@ impl<'a> Copy<'a> {
 /// What two copies say together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pair<'a> {
-    /// The payload in force; `None`: nothing was ever written. `Err`: there was something, and no copy of it is whole.
-    pub in_force: core::result::Result<Option<&'a [u8]>, ()>,
+    /// The payload in force; `None`: nothing was ever written. `Err`: there was something that cannot be read.
+    pub in_force: core::result::Result<Option<&'a [u8]>, Unreadable>,
     /// Which copy the next write goes to, 0 or 1.
     pub next_copy: usize,
     /// The number that it carries.
     pub next_seq: u64,
 }
 
+impl Pair<'_> {
+    /// May the next copy be written? Not over what an agent of another generation has in force.
+    pub fn may_be_written(&self, file: StateFile) -> Result<()> {
+        match self.in_force {
+            Err(why @ Unreadable::Unsupported(_)) => Err(why.fault(file)),
+            Ok(_) | Err(Unreadable::Damaged) => Ok(()),
+        }
+    }
+}
+
 /// The rule of the table above.
 pub fn choose<'a>(zero: Copy<'a>, one: Copy<'a>) -> Pair<'a> {
-    let (in_force, next_copy) = match (zero, one) {
-        (Copy::Whole { seq: a, payload }, one) if one.seq().is_none_or(|b| a >= b) => (Ok(Some(payload)), 1),
-        (_, Copy::Whole { payload, .. }) => (Ok(Some(payload)), 0),
-        (Copy::Empty, Copy::Empty) => (Ok(None), 0),
-        _ => (Err(()), 0),
+    let next_copy = usize::from(match (zero.seq(), one.seq()) {
+        (Some(a), Some(b)) => a >= b,
+        (a, _) => a.is_some(),
+    });
+    let in_force = match if next_copy == 1 { zero } else { one } {
+        Copy::Whole { payload, .. } => Ok(Some(payload)),
+        Copy::Unsupported { version, .. } => Err(Unreadable::Unsupported(version)),
+        Copy::Empty if zero == Copy::Empty => Ok(None),
+        Copy::Empty | Copy::Torn => Err(Unreadable::Damaged),
     };
     let seq = zero.seq().max(one.seq());
     Pair { in_force, next_copy, next_seq: seq.map_or(1, |seq| seq.saturating_add(1)) }
@@ -123,8 +181,32 @@ pub fn write(file: StateFile, seq: u64, payload: &[u8], out: &mut [u8]) -> Resul
     let [s0, s1, s2, s3, s4, s5, s6, s7] = seq.to_le_bytes();
     let [l0, l1, l2, l3] = (payload.len() as u32).to_le_bytes();
     let [m0, m1, m2, m3] = MAGIC;
-    *signed =
-        [m0, m1, m2, m3, 1, number(file), 0, 0, s0, s1, s2, s3, s4, s5, s6, s7, l0, l1, l2, l3, 0, 0, 0, 0];
+    *signed = [
+        m0,
+        m1,
+        m2,
+        m3,
+        VERSION,
+        number(file),
+        0,
+        0,
+        s0,
+        s1,
+        s2,
+        s3,
+        s4,
+        s5,
+        s6,
+        s7,
+        l0,
+        l1,
+        l2,
+        l3,
+        0,
+        0,
+        0,
+        0,
+    ];
     sum.copy_from_slice(&checksum(signed, payload));
     rest.get_mut(..payload.len()).ok_or_else(full)?.copy_from_slice(payload);
     Ok(())
@@ -147,10 +229,12 @@ const fn number(file: StateFile) -> u8 {
 }
 
 const MAGIC: [u8; 4] = *b"MSST";
+const VERSION: u8 = 1;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault::FaultKind;
     use std::vec;
 
     const FILE: StateFile = StateFile::Journal;
@@ -166,9 +250,12 @@ mod tests {
         let (one, two, empty) = (copy(1, b"one"), copy(2, b"two"), vec![0; copy_bytes(FILE)]);
         let mut torn = two.clone();
         torn[COPY_HEADER_BYTES] ^= 1;
-        type Case<'a> = (&'a [u8], &'a [u8], core::result::Result<Option<&'a [u8]>, ()>, usize, u64);
+        let newer = of_version(2, 2);
+        let (damaged, unsupported) = (Err(Unreadable::Damaged), Err(Unreadable::Unsupported(2)));
+        let three = copy(3, b"three");
+        type Case<'a> = (&'a [u8], &'a [u8], core::result::Result<Option<&'a [u8]>, Unreadable>, usize, u64);
         #[rustfmt::skip]
-        let cases: [Case<'_>; 9] = [
+        let cases: [Case<'_>; 15] = [
             (&one,   &two,   Ok(Some(b"two")), 0, 3),
             (&two,   &one,   Ok(Some(b"two")), 1, 3),
             (&one,   &torn,  Ok(Some(b"one")), 1, 2),
@@ -176,13 +263,45 @@ mod tests {
             (&one,   &empty, Ok(Some(b"one")), 1, 2),
             (&empty, &one,   Ok(Some(b"one")), 0, 2),
             (&empty, &empty, Ok(None),         0, 1),
-            (&torn,  &empty, Err(()),          0, 1),
-            (&torn,  &torn,  Err(()),          0, 1),
+            (&torn,  &empty, damaged,          0, 1),
+            (&empty, &torn,  damaged,          0, 1),
+            (&torn,  &torn,  damaged,          0, 1),
+            (&newer, &newer, unsupported,      1, 3),
+            (&newer, &torn,  unsupported,      1, 3),
+            (&empty, &newer, unsupported,      0, 3),
+            (&one,   &newer, unsupported,      0, 3),
+            (&newer, &three, Ok(Some(b"three")), 0, 4),
         ];
         for (i, (zero, other, in_force, next_copy, next_seq)) in cases.into_iter().enumerate() {
             let pair = choose(Copy::read(FILE, zero), Copy::read(FILE, other));
             assert_eq!(pair, Pair { in_force, next_copy, next_seq }, "case {i}");
+            let may = pair.may_be_written(FILE).map_err(|fault| fault.kind);
+            assert_eq!(
+                may,
+                if in_force == unsupported { Err(FaultKind::Unsupported) } else { Ok(()) },
+                "case {i}"
+            );
         }
+    }
+
+    /// Only with its own sum is it one: else each flipped bit of the version would be a newer agent.
+    #[test]
+    fn a_whole_copy_of_another_version_is_told_apart_from_a_torn_one() {
+        for version in (0..=u8::MAX).filter(|version| *version != VERSION) {
+            let mut bytes = of_version(version, 7);
+            assert_eq!(Copy::read(FILE, &bytes), Copy::Unsupported { seq: 7, version });
+            bytes[COPY_HEADER_BYTES] ^= 1;
+            assert_eq!(Copy::read(FILE, &bytes), Copy::Torn, "{version}");
+        }
+    }
+
+    /// As a later agent may write: another version, and what was zero may be anything.
+    fn of_version(version: u8, seq: u64) -> vec::Vec<u8> {
+        let mut bytes = copy(seq, b"newer");
+        (bytes[4], bytes[6], bytes[20]) = (version, 0xff, 0xff);
+        let sum = checksum(bytes[..24].try_into().unwrap(), b"newer");
+        bytes[24..32].copy_from_slice(&sum);
+        bytes
     }
 
     #[test]

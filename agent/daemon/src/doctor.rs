@@ -13,6 +13,7 @@ use mainstay_board_support::board::{Board, WatchdogSpec};
 use mainstay_board_support::{BoardSlots, SystemClock};
 use mainstay_core::boot::{BootState, Group};
 use mainstay_core::digest::Digest;
+use mainstay_core::fault::FaultKind;
 use mainstay_core::limits::RECORD_BYTES_MAX;
 use mainstay_core::seam::{BootControl, Clock, PieceSource, StateFile, StateStore};
 use mainstay_core::trust::{Role, TrustRoot};
@@ -221,11 +222,16 @@ fn state(config: &Config, store: &mut FolderStore, report: &mut Report) -> Recor
             record
         }
         Err(fault) => {
-            report.wrong(
-                "state",
-                fault,
-                "the agent begins a new record with the image's floor; look why the medium lost both copies",
-            );
+            let what = match fault.kind {
+                FaultKind::Corrupt => {
+                    "the agent begins a new record with the image's floor; look why the medium lost both copies"
+                }
+                FaultKind::Unsupported => {
+                    "the agent does not start, and touches nothing; boot the group whose agent wrote it"
+                }
+                _ => "the agent does not start; look at the medium",
+            };
+            report.wrong("state", fault, what);
             factory
         }
     }

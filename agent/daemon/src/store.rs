@@ -121,13 +121,9 @@ impl StateStore for FolderStore {
     fn load(&mut self, file: StateFile, out: &mut [u8]) -> Result<Option<usize>> {
         let lengths = self.read(file)?;
         let pair = self.choose(file, lengths);
-        let payload = pair.in_force.map_err(|()| {
-            fault!(
-                Corrupt,
-                "state {}: expected a whole copy in one of two files, found none",
-                self.path(file, 0).display()
-            )
-        })?;
+        let payload = pair
+            .in_force
+            .map_err(|why| why.fault(file).within(format_args!("{}", self.path(file, 0).display())))?;
         let Some(payload) = payload else { return Ok(None) };
         let room = out.len();
         let to = out.get_mut(..payload.len());
@@ -142,6 +138,7 @@ impl StateStore for FolderStore {
         }
         let lengths = self.read(file)?;
         let pair = self.choose(file, lengths);
+        pair.may_be_written(file)?;
         let (copy, seq) = (pair.next_copy, pair.next_seq);
         let path = self.path(file, copy);
         let [written, found] = &mut *self.buffers;

@@ -11,6 +11,7 @@ use gateway::*;
 use life::*;
 use mainstay_core::boot::Group;
 use mainstay_core::copies::{copy_bytes, write};
+use mainstay_core::digest::Digest;
 use mainstay_core::seam::StateFile;
 use mainstay_core::topic::Leaf;
 use mainstay_core::update::OutcomeKind;
@@ -222,4 +223,41 @@ fn a_record_of_another_generation_is_named_and_left_as_it_is() {
     assert!(said.text.contains(words), "{said:?}");
     assert_eq!(machine.gateway.get("state/journal.0"), copy);
     assert_eq!(machine.gateway.medium(), before);
+}
+
+/// The same where it is the copies that a newer agent writes otherwise, both or only the newest: read as torn, they would
+/// cost the floor, and the next write would go over what the newer agent knows.
+#[test]
+fn copies_of_another_version_are_named_and_left_as_they_are() {
+    let mut machine = Machine::new("");
+    machine.bring_to(&Workshop::new("2.0", 5));
+    machine.kill();
+    for copies in [&["state/journal.0"][..], &["state/journal.0", "state/journal.1"]] {
+        for name in copies {
+            machine.gateway.put(name, &copy_of_version_2(StateFile::Journal, 1_000, b"of later days"));
+        }
+        let state = || ["state/journal.0", "state/journal.1"].map(|name| machine.gateway.get(name));
+        let before = (state(), machine.gateway.medium());
+        let words = "state Journal: expected copies of version 1, found 2";
+        let said = machine.install(&Workshop::new("1.0", 1), &[]);
+        assert!(!said.ok && said.text.contains(words), "{said:?}");
+        let said = machine.gateway.run(&["doctor"]);
+        assert!(!said.ok && said.text.contains(words), "{said:?}");
+        assert!(said.text.contains("the agent does not start, and touches nothing"), "{said:?}");
+        let daemon = machine.gateway.command(&["run"]).output().unwrap();
+        assert_eq!(daemon.status.code(), Some(1));
+        let said: Said = daemon.into();
+        assert!(said.text.contains(words), "{said:?}");
+        assert_eq!((state(), machine.gateway.medium()), before);
+    }
+}
+
+/// As `SPEC-state.md` section 2 draws it: what every version keeps is the header's places and the sum.
+fn copy_of_version_2(file: StateFile, seq: u64, payload: &[u8]) -> Vec<u8> {
+    let mut copy = vec![0; copy_bytes(file)];
+    write(file, seq, payload, &mut copy).unwrap();
+    copy[4] = 2;
+    let sum = Digest::of(&[&copy[..24], payload].concat());
+    copy[24..32].copy_from_slice(&sum.0[..8]);
+    copy
 }

@@ -9,9 +9,10 @@ use crate::disk::{DATA, KEYS, Own};
 use crate::image::{Behaviour, Image};
 use crate::power::{Down, Figure, Violation, down, violated};
 use crate::seams::OLDEST_FORMAT;
-use crate::state::{self, Damaged};
+use crate::state;
 use crate::world::World;
 use mainstay_core::boot::Group;
+use mainstay_core::copies::Unreadable;
 use mainstay_core::digest::Hasher;
 use mainstay_core::seam::StateFile;
 use mainstay_core::trust::TrustRoot;
@@ -283,7 +284,7 @@ fn invariant_the_trust_root_is_always_readable_and_never_falls(world: &mut World
     let found = match state::load(&world.disk, StateFile::Trust) {
         Ok(None) => 0,
         Ok(Some(bytes)) => TrustRoot::anchor(bytes).map_err(|fault| fell(fault.to_string()))?.version,
-        Err(Damaged) => return Err(fell("both copies are damaged".into())),
+        Err(why) => return Err(fell(format!("{why:?}"))),
     };
     if found < highest {
         return Err(fell(format!("from version {highest} to {found}")));
@@ -368,8 +369,8 @@ pub fn record(world: &World) -> Result<Option<Record>, Violation> {
             bytes.first_mut().into_iter().for_each(|format| *format = OLDEST_FORMAT);
             Record::decode(&bytes).map(Some).map_err(|fault| lost(fault.to_string()))
         }
-        Err(Damaged) if world.watch.rotten => Ok(None),
-        Err(Damaged) => Err(lost("both copies are damaged".into())),
+        Err(Unreadable::Damaged) if world.watch.rotten => Ok(None),
+        Err(why) => Err(lost(format!("{why:?}"))),
     }
 }
 

@@ -178,10 +178,7 @@ impl SimState {
 impl StateStore for SimState {
     fn load(&mut self, file: StateFile, out: &mut [u8]) -> Result<Option<usize>> {
         let copies = self.copies(file);
-        let found = self
-            .choose(file, &copies)
-            .in_force
-            .map_err(|()| fault!(Corrupt, "{file:?}: both copies are damaged"))?;
+        let found = self.choose(file, &copies).in_force.map_err(|why| why.fault(file))?;
         let Some(found) = found else { return Ok(None) };
         let place =
             out.get_mut(..found.len()).ok_or_else(|| fault!(Full, "{file:?}: {} bytes", found.len()))?;
@@ -201,6 +198,7 @@ impl StateStore for SimState {
         }
         let copies = self.copies(file);
         let pair = self.choose(file, &copies);
+        pair.may_be_written(file)?;
         let mut copy = [0; COPY_BYTES_MAX];
         let copy = &mut copy[..copies::copy_bytes(file)];
         copies::write(file, pair.next_seq, &payload, copy)?;

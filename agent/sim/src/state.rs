@@ -2,17 +2,13 @@
 //! What writes them, and in which order, stands in `seams.rs`; this is who looks at the medium from outside.
 
 use crate::disk::{Disk, Place, View};
-use mainstay_core::copies::{self, Copy};
+use mainstay_core::copies::{self, Copy, Unreadable};
 use mainstay_core::seam::StateFile;
 
-/// Both copies are damaged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Damaged;
-
 /// What stands on the medium for certain.
-pub fn load(disk: &Disk, file: StateFile) -> Result<Option<&[u8]>, Damaged> {
+pub fn load(disk: &Disk, file: StateFile) -> Result<Option<&[u8]>, Unreadable> {
     let [zero, one] = [0, 1].map(|copy| Copy::read(file, disk.durable(Place::State(file, copy))));
-    copies::choose(zero, one).in_force.map_err(|()| Damaged)
+    copies::choose(zero, one).in_force
 }
 
 /// Both copies, as a program reads them.
