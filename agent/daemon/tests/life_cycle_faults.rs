@@ -162,6 +162,61 @@ fn a_manifest_that_expires_between_install_and_reboot_is_still_tried_and_committ
     assert!(!said.ok && said.text.contains("expire"), "{said:?}");
 }
 
+/// Nor does either end mean anything to a trial that has begun: what runs is judged by its checks.
+#[test]
+fn a_manifest_and_a_desired_state_that_expire_during_the_trial_have_no_effect_on_it() {
+    let Some(mut site) = Site::new("", HEALTHY_FILE) else { return };
+    let mut bundle = Workshop::new("2.0", 1);
+    bundle.manifest.trial.deadline_s = 3_600;
+    let expires = now() + 6;
+    bundle.manifest.expires = Some(expires);
+    let name = site.publish(&bundle);
+    let reports = site.watch(Leaf::Report);
+    site.desire_as(name, 1, |d| d.expires = Some(expires));
+    site.machine.start();
+    site.machine.until_it_goes_down();
+    assert_eq!(site.machine.boot(), Group::B);
+    site.machine.until_log("check \"plant\": attempt 1 failed");
+    assert!(now() < expires, "too late to see anything");
+    until_after(expires);
+    // Over a restart, too, which reads the stored manifest anew.
+    site.machine.kill();
+    site.machine.start();
+    site.machine.until_logged("check \"plant\": attempt 1 failed", 2);
+    site.machine.gateway.put("healthy", b"");
+    let outcome = reports.outcome();
+    assert_eq!((outcome.kind, outcome.manifest, outcome.attempt), (OutcomeKind::Committed, name, 1));
+    assert!(!site.machine.goes_down());
+}
+
+/// A technician comes with a stick while the same gateway waits for a bundle by the link. Neither is silently lost: he
+/// is told what goes on and what he can do, and after that his bundle is taken; the operator's is reported as dropped.
+#[test]
+fn an_install_by_file_during_a_download_is_answered_at_once_and_taken_once_the_download_is_dropped() {
+    let Some(mut site) = Site::new(APPROVED, "") else { return };
+    let (by_link, by_file) = (Workshop::new("2.0", 1), Workshop::new("2.1", 1));
+    let name = site.publish_without_objects(&by_link);
+    let reports = site.watch(Leaf::Report);
+    site.desire(name, 1);
+    site.machine.start();
+    site.machine.until(&["\"phase\":\"downloading\"", "\"attempt\":1"]);
+    let begun = std::time::Instant::now();
+    let said = site.machine.install(&by_file, &[]);
+    quickly("an answer", begun);
+    assert!(!said.ok && said.text.contains("busy with 2.0: "), "{said:?}");
+    assert!(said.text.contains("`mainstay cancel` drops it"), "{said:?}");
+    site.machine.until(&["\"phase\":\"downloading\"", "\"version\":\"2.0\""]);
+    assert!(site.machine.gateway.run(&["cancel"]).ok);
+    let outcome = reports.outcome();
+    assert_eq!((outcome.kind, outcome.manifest), (OutcomeKind::Halted, name));
+    let said = site.machine.install(&by_file, &["--reboot"]);
+    assert!(said.ok, "{said:?}");
+    site.machine.until_it_goes_down();
+    assert_eq!(site.machine.boot(), Group::B);
+    let outcome = reports.outcome();
+    assert_eq!((outcome.kind, outcome.version.as_str()), (OutcomeKind::Committed, "2.1"));
+}
+
 /// The operator's word ran out before the reboot: nobody stands behind it any more, so it waits and says why. A newer
 /// word of the operator lets it go on without a restart and without a second download.
 #[test]

@@ -92,6 +92,12 @@ impl MosquittoFixture {
         }
     }
 
+    /// SIGHUP: it reads its certificate anew, and its connections stay.
+    pub fn reads_its_certificate_anew(&self) {
+        let child = self.child.as_ref().expect("it runs").id().to_string();
+        assert!(Command::new("kill").args(["-HUP", &child]).status().expect("kill").success());
+    }
+
     /// It is stopped, and takes and says nothing, until it goes on.
     pub fn holds_its_breath(&self, stopped: bool) {
         let signal = if stopped { "-STOP" } else { "-CONT" };

@@ -2,6 +2,7 @@
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A certificate and its key, as PEM files.
 pub struct Identity {
@@ -11,7 +12,8 @@ pub struct Identity {
 
 /// What one CA has issued.
 pub struct Pki {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
+    issuer: Issuer<'static, KeyPair>,
     pub ca: PathBuf,
     pub server: Identity,
     pub client: Identity,
@@ -34,18 +36,33 @@ impl Pki {
         let ca = folder.path().join("ca.pem");
         std::fs::write(&ca, root.pem()).expect("write");
         let issuer = Issuer::new(params, key);
-        let server = issue(folder.path(), "server", &issuer, host, year);
-        let client = issue(folder.path(), "client", &issuer, super::DEVICE, 2090);
-        Pki { _folder: folder, ca, server, client }
+        let valid =
+            |year| [2020, year].map(|year| date_time_ymd(year, 1, 1).unix_timestamp().cast_unsigned());
+        let server = issue(folder.path(), "server", &issuer, host, valid(year));
+        let client = issue(folder.path(), "client", &issuer, super::DEVICE, valid(2090));
+        Pki { folder, issuer, ca, server, client }
+    }
+
+    /// Another certificate for `localhost` in the broker's files, or another of the client in its own: valid from one
+    /// moment to another, in Unix seconds.
+    pub fn issue_anew(&self, server: bool, from_s: u64, to_s: u64) {
+        let (name, host) = if server { ("server", "localhost") } else { ("client", super::DEVICE) };
+        issue(self.folder.path(), name, &self.issuer, host, [from_s, to_s]);
     }
 }
 
-fn issue(folder: &Path, name: &str, issuer: &Issuer<'_, KeyPair>, host: &str, year: i32) -> Identity {
+fn issue(
+    folder: &Path,
+    name: &str,
+    issuer: &Issuer<'_, KeyPair>,
+    host: &str,
+    valid_from_to_s: [u64; 2],
+) -> Identity {
     let key = KeyPair::generate().expect("key");
     let mut params = CertificateParams::new(vec![host.to_string()]).expect("params");
     params.distinguished_name.push(DnType::CommonName, host);
-    params.not_before = date_time_ymd(2020, 1, 1);
-    params.not_after = date_time_ymd(year, 1, 1);
+    let [from, to] = valid_from_to_s.map(|unix_s| date_time_ymd(1970, 1, 1) + Duration::from_secs(unix_s));
+    (params.not_before, params.not_after) = (from, to);
     let signed = params.signed_by(&key, issuer).expect("sign");
     let identity =
         Identity { cert: folder.join(format!("{name}.pem")), key: folder.join(format!("{name}.key")) };
