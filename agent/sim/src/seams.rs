@@ -39,8 +39,18 @@ impl SimBoot {
         asked: Asked,
         ask: impl FnOnce(&mut EnvBootControl<SimEnv>) -> Result<()>,
     ) -> Result<()> {
-        self.shared.with(|world| invariant::asked(world, asked));
-        ask(&mut self.control.borrow_mut())
+        let before = self.shared.with(|world| {
+            invariant::asked(world, asked);
+            (world.watch.approved, world.boot_state().ok())
+        });
+        let answer = ask(&mut self.control.borrow_mut());
+        // A write that failed is put back: then nothing was given up, and what was good is good.
+        self.shared.with(|world| {
+            if answer.is_err() && world.boot_state().ok() == before.1 {
+                world.watch.approved = before.0;
+            }
+        });
+        answer
     }
 }
 

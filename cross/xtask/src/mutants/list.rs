@@ -52,8 +52,8 @@ pub const SOURCES: &[Source] = &[
     Source {
         name: "writes over the copy in force",
         file: "agent/core/src/copies.rs",
-        from: "(Copy::Whole { seq: a, payload }, one) if one.seq().is_none_or(|b| a >= b) => (Ok(Some(payload)), 1)",
-        to:   "(Copy::Whole { seq: a, payload }, one) if one.seq().is_none_or(|b| a >= b) => (Ok(Some(payload)), 0)",
+        from: "Pair { in_force, next_copy, next_seq: seq.map_or",
+        to:   "Pair { in_force, next_copy: 1 - next_copy, next_seq: seq.map_or",
         test: core("", "copies::tests::the_higher_whole_copy_counts_and_the_other_is_written_next"),
     },
     Source {
