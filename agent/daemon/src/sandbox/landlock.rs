@@ -2,7 +2,7 @@
 //!
 //! A rule holds for the file or folder that is there when it is made. A device that goes away and comes back is another one
 //! to the kernel: it stays unwritable until the agent is started anew. Where a place is not there yet, its folder is
-//! allowed in its stead.
+//! allowed in its stead, unless that lies right below the root; of `/dev`, devices are written and none is made.
 
 use super::sys;
 use std::fs::{File, OpenOptions};
@@ -36,7 +36,9 @@ pub fn restrict(places: &[PathBuf], given_up: &[PathBuf]) -> Result<String, Stri
     let mut allowed: Vec<&Path> = Vec::new();
     for place in places.iter().filter_map(|place| there(place)) {
         let Ok((opened, is_folder)) = name(place) else { continue };
-        allow(&ruleset, place, &opened, if is_folder { folder } else { file })?;
+        // Where a device is missing, what comes to /dev later can be written, but nothing made there nor removed.
+        let whole = is_folder && place != Path::new("/dev");
+        allow(&ruleset, place, &opened, if whole { folder } else { file })?;
         if !allowed.contains(&place) {
             allowed.push(place);
         }
@@ -61,10 +63,29 @@ fn allow(ruleset: &OwnedFd, place: &Path, opened: &File, access: u64) -> Result<
     sys::landlock_allow(ruleset, opened.as_fd(), access).map_err(|why| format!("{}: {why}", place.display()))
 }
 
-/// The place, or the folder in which it would be made; never the root of all.
+/// The place, or the folder in which it would be made: never the root of all, nor a folder right below it but `/dev`, to
+/// which a watchdog or a slot may come late.
 fn there(place: &Path) -> Option<&Path> {
+    let open = |folder: &&Path| folder.ancestors().count() > 2 || *folder == Path::new("/dev");
     match place.exists() {
         true => Some(place),
-        false => place.parent().filter(|folder| folder.exists() && folder.parent().is_some()),
+        false => place.parent().filter(open).filter(|folder| folder.exists()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_that_is_missing_opens_its_folder_but_never_the_root_nor_what_is_right_below() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("missing");
+        assert_eq!(there(&missing), Some(folder.path()));
+        assert_eq!(there(folder.path()), Some(folder.path()));
+        assert_eq!(there(Path::new("/dev/no-such-device")), Some(Path::new("/dev")));
+        for place in ["/etc/no-such-file", "/no-such-file", "/no/such/folder"] {
+            assert_eq!(there(Path::new(place)), None, "{place}");
+        }
     }
 }

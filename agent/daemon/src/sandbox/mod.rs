@@ -40,7 +40,10 @@ pub struct Sandbox {
 
 impl Default for Sandbox {
     fn default() -> Self {
-        Sandbox { enabled: true, write: SHORT_LIVED.map(PathBuf::from).to_vec() }
+        Sandbox {
+            enabled: true,
+            write: SHORT_LIVED.iter().map(PathBuf::from).filter(|place| place.exists()).collect(),
+        }
     }
 }
 
@@ -101,7 +104,7 @@ fn writable(config: &Config, board: &Board, running: Group) -> Vec<PathBuf> {
     let lines = [&gpio.status_led, &gpio.interlock, &gpio.recovery_button].into_iter().flatten();
     let toggled = gpio.watchdog_toggle.iter().map(|(line, _)| line);
     places.extend(lines.chain(toggled).map(|line| line.chip.clone()));
-    places.extend(ALWAYS.iter().map(PathBuf::from));
+    places.extend(ALWAYS.iter().map(PathBuf::from).filter(|place| place.exists()));
     places.extend(config.sandbox.write.iter().cloned());
     // What a factory reset and decommissioning erase.
     places.extend(config.erase.iter().cloned());
@@ -120,6 +123,6 @@ fn given_up(config: &Config) -> Vec<PathBuf> {
     identity(config).iter().filter_map(|path| path.parent()).map(Path::to_path_buf).collect()
 }
 
-/// The guard's last way to reset; nothing at all; the kernel's log.
-const ALWAYS: [&str; 3] = ["/proc/sysrq-trigger", "/dev/null", "/dev/kmsg"];
+/// The guard's last way to reset; nothing at all; where checks tell the person beside the machine, and the kernel's log.
+const ALWAYS: [&str; 4] = ["/proc/sysrq-trigger", "/dev/null", "/dev/console", "/dev/kmsg"];
 const SHORT_LIVED: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
