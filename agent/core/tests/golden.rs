@@ -123,7 +123,7 @@ fn vectors() -> BTreeMap<&'static str, Vec<u8>> {
         run.push(Digest::of(segment), encoding, &encoded).unwrap();
     }
     let (mut one, one_objects) = artifact("rootfs", &content, run.finish(0));
-    let delta = RouteKind::Delta { base: Digest([0xb5; 32]) };
+    let delta = RouteKind::Delta { base: Digest([0xb5; 32]), base_bytes: 800_000 };
     one.routes.push(Route { kind: delta, table: Digest([0xde; 32]), bytes: 300 }).unwrap();
     let content = config();
     let mut run = RunBuilder::new();
@@ -273,6 +273,7 @@ fn read_bundle(root: &TrustRoot, mut file: &[u8]) -> (VerifiedManifest, Vec<Vec<
                     assert_eq!(encoded, frame_of_as());
                     vec![b'A'; SEGMENT_BYTES]
                 }
+                Encoding::Copy | Encoding::Patch => unreachable!("a full page has none"),
             };
             let proven = VerifiedSegment::prove(content.len() as u64, &bytes, &segments.digest(i).unwrap());
             content.extend(proven.unwrap().bytes());

@@ -20,7 +20,7 @@ pub use erase::Erase;
 pub use gate::{Gate, Permission};
 pub use inflate::Inflate;
 pub use observer::{Note, Observer};
-pub use piece_source::PieceSource;
+pub use piece_source::{PieceSource, Place};
 pub use power::Power;
 pub use slot_writer::SlotWriter;
 pub use state_store::{StateFile, StateStore};

@@ -330,6 +330,7 @@ impl<'a> Installer<'a> {
                 out
             }
             Encoding::Zero => return Err(beyond()), // `have` has made it
+            Encoding::Copy | Encoding::Patch => return Err(beyond()), // a full page has none
         };
         let segment = VerifiedSegment::prove(at, content, &digest).ok_or_else(|| {
             fault!(Corrupt, "{class}: segment at {at}: its content is not what the index says ({digest:?})")

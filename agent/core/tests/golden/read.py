@@ -87,7 +87,7 @@ def trust_root(body):  # 3
     need(all(sound(decode(k)) for k in root["keys"]) and root["version"], "keys and version"); return root
 def manifest(body):  # 4
     r = body_of(body); digest = lambda: r.take(32); u64 = r.varint
-    route = lambda: dict(base=digest() if r.enum(2) else None, table=digest(), bytes=u64())
+    route = lambda: dict(base=(digest(), u64()) if r.enum(2) else None, table=digest(), bytes=u64())
     artifact = lambda: dict(cls=r.text(16), size=u64(), digest=digest(), segments=digest(), routes=r.list(8, route))
     m = dict(compatible=r.text(64), version=r.text(48), security=r.varint(32), artifacts=r.list(8, artifact),
              tries=r.take(1)[0], deadline=r.varint(32), required=r.list(16, lambda: r.text(48)),

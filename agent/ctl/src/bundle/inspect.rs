@@ -146,7 +146,7 @@ impl Found {
                     .iter()
                     .map(|route| match route.kind {
                         RouteKind::Full => json!({"kind": "full", "bytes": route.bytes}),
-                        RouteKind::Delta { base } => {
+                        RouteKind::Delta { base, .. } => {
                             json!({"kind": "delta", "base": base.to_string(), "bytes": route.bytes})
                         }
                     })
