@@ -3,7 +3,7 @@
 //! Images are made by mkfs.ext4 (e2fsprogs), mkfs.erofs (erofs-utils) and mksquashfs (squashfs-tools). Where one of them is
 //! missing, its cases are not run and say so; in CI they must run.
 
-use mainstayctl::layout::{ImageFile, Kind, Layout, ReadAt, read};
+use mainstayctl::layout::{Compressed, ImageFile, Kind, Layout, ReadAt, read, stored_compressed};
 use std::collections::BTreeMap;
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
@@ -40,6 +40,96 @@ fn every_file_of_an_ext4_is_found_byte_for_byte() {
         held_against_dumpe2fs(name, &image, &layout);
         std::fs::remove_file(image).unwrap();
     }
+}
+
+#[test]
+fn every_file_of_an_erofs_is_found_byte_for_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = sample(folder.path());
+    #[rustfmt::skip]
+    let cases: [(&str, &[&str]); 5] = [
+        // name             arguments
+        ("as it comes",     &[]),
+        ("large inodes",    &["-Eforce-inode-extended"]),
+        ("no tails",        &["-Enoinline_data"]),
+        ("chunks",          &["--chunksize=4096", "-Eforce-chunk-indexes"]),
+        ("large chunks",    &["--chunksize=65536", "-Eforce-inode-blockmap"]),
+    ];
+    for (name, arguments) in cases {
+        let image = folder.path().join("image");
+        let Some(()) = make_erofs(&image, &tree, arguments) else { return };
+        compared(name, &image, &tree, Kind::Erofs);
+        assert_eq!(
+            stored_compressed(&ImageFile::open(&image).unwrap()).unwrap(),
+            Compressed::default(),
+            "{name}"
+        );
+        std::fs::remove_file(image).unwrap();
+    }
+}
+
+#[test]
+fn every_file_of_a_squashfs_with_uncompressed_blocks_is_found_byte_for_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = sample(folder.path());
+    #[rustfmt::skip]
+    let cases: [(&str, &[&str]); 5] = [
+        // name             arguments
+        ("as it is",        &["-noI", "-noD", "-noF", "-noX"]),
+        ("tables in zstd",  &["-comp", "zstd", "-Xcompression-level", "3", "-noD", "-noF"]),
+        ("small blocks",    &["-comp", "zstd", "-b", "4096", "-noD", "-noF"]),
+        ("no fragments",    &["-comp", "zstd", "-b", "8192", "-noD", "-no-fragments"]),
+        ("tails of all",    &["-comp", "zstd", "-noD", "-noF", "-always-use-fragments"]),
+    ];
+    for (name, arguments) in cases {
+        let image = folder.path().join("image");
+        let Some(()) = make_squashfs(&image, &tree, arguments) else { return };
+        compared(name, &image, &tree, Kind::Squashfs);
+        assert_eq!(
+            stored_compressed(&ImageFile::open(&image).unwrap()).unwrap(),
+            Compressed::default(),
+            "{name}"
+        );
+        std::fs::remove_file(image).unwrap();
+    }
+}
+
+#[test]
+fn what_is_stored_compressed_does_not_appear_and_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = folder.path().join("tree");
+    std::fs::create_dir_all(&tree).unwrap();
+    std::fs::write(tree.join("noise"), noise(300 * KIB, 7)).unwrap();
+    std::fs::write(tree.join("words"), "the same words again and again\n".repeat(20_000)).unwrap();
+    let words_bytes = std::fs::metadata(tree.join("words")).unwrap().len();
+    let image = folder.path().join("image");
+    let seen = |kind| {
+        let image = ImageFile::open(&image).unwrap();
+        let layout = read(&image).unwrap();
+        let compressed = stored_compressed(&image).unwrap();
+        let paths: Vec<_> = layout.files.into_iter().map(|file| file.path).collect();
+        assert_eq!((layout.kind, layout.trouble, paths), (kind, None, vec!["/noise".to_owned()]));
+        assert!((1..=words_bytes / 4).contains(&compressed.stored_bytes), "{compressed:?}");
+        assert_eq!((compressed.files, compressed.content_bytes), (1, words_bytes));
+    };
+    if make_squashfs(&image, &tree, &["-comp", "zstd", "-no-fragments"]).is_some() {
+        seen(Kind::Squashfs);
+        std::fs::remove_file(&image).unwrap();
+    }
+    if make_erofs(&image, &tree, &["-zlz4"]).is_some() {
+        seen(Kind::Erofs);
+    }
+}
+
+#[test]
+fn a_squashfs_with_tables_that_cannot_be_read_is_one_all_the_same_and_says_what_is_in_the_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = sample(folder.path());
+    let image = folder.path().join("image");
+    let Some(()) = make_squashfs(&image, &tree, &["-comp", "gzip", "-noD", "-noF"]) else { return };
+    let layout = read(&ImageFile::open(&image).unwrap()).unwrap();
+    assert_eq!((layout.kind, layout.files.len()), (Kind::Squashfs, 0));
+    assert!(layout.trouble.as_deref().is_some_and(|why| why.contains("gzip")), "{:?}", layout.trouble);
 }
 
 /// By hand, e.g. on a whole distribution: `LAYOUT_IMAGE=… LAYOUT_FOLDER=… cargo test … -- --ignored --nocapture`, where the
@@ -208,6 +298,16 @@ fn make_ext4(image: &Path, tree: &Path, arguments: &[&str]) -> Option<()> {
     let mut mkfs = tool("mkfs.ext4");
     mkfs.args(["-q", "-F", "-N", "600"]).args(arguments).arg("-d").arg(tree).arg(image);
     run("e2fsprogs", &mut mkfs)
+}
+
+fn make_erofs(image: &Path, tree: &Path, arguments: &[&str]) -> Option<()> {
+    run("erofs-utils", tool("mkfs.erofs").args(["-d0", "-T0"]).args(arguments).arg(image).arg(tree))
+}
+
+fn make_squashfs(image: &Path, tree: &Path, arguments: &[&str]) -> Option<()> {
+    let mut mksquashfs = tool("mksquashfs");
+    mksquashfs.arg(tree).arg(image).args(["-noappend", "-no-progress", "-quiet"]).args(arguments);
+    run("squashfs-tools", &mut mksquashfs)
 }
 
 /// Nothing where the tool is missing; in CI that is a failure.

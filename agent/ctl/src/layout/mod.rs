@@ -22,8 +22,10 @@
     )
 )]
 
+mod erofs;
 pub mod ext4;
 pub mod source;
+mod squashfs;
 mod walk;
 
 use crate::fail;
@@ -98,21 +100,59 @@ pub trait ReadAt: Sync {
     fn read_at(&self, at: u64, out: &mut [u8]) -> Result<()>;
 }
 
-/// Nothing where another file system stands, or none.
-type Reader = fn(&Source) -> Taken<Option<Layout>>;
-
 /// Looks into an image.
 pub fn read(image: &dyn ReadAt) -> Result<Layout> {
+    Ok(find(image)?.layout)
+}
+
+/// How much of an image's content is stored compressed by its file system.
+pub fn stored_compressed(image: &dyn ReadAt) -> Result<Compressed> {
+    Ok(find(image)?.compressed)
+}
+
+/// What a file system stores compressed. A delta sees nothing in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Compressed {
+    /// So many files, or parts of files that are compressed together.
+    pub files: u64,
+    /// Their length in sum.
+    pub content_bytes: u64,
+    /// What they take in the image.
+    pub stored_bytes: u64,
+}
+
+impl Compressed {
+    fn add(&mut self, content_bytes: u64, stored_bytes: u64) {
+        self.files = self.files.saturating_add(1);
+        self.content_bytes = self.content_bytes.saturating_add(content_bytes);
+        self.stored_bytes = self.stored_bytes.saturating_add(stored_bytes);
+    }
+}
+
+/// What a reader found.
+struct Found {
+    layout: Layout,
+    compressed: Compressed,
+}
+
+/// Nothing where another file system stands, or none.
+type Reader = fn(&Source) -> Taken<Option<Found>>;
+
+fn find(image: &dyn ReadAt) -> Result<Found> {
     let source = Source::new(image);
-    for reader in [ext4::read as Reader] {
+    let nothing = |trouble| Found {
+        layout: Layout { trouble, ..Layout::default() },
+        compressed: Compressed::default(),
+    };
+    for reader in [ext4::read as Reader, erofs::read, squashfs::read] {
         match reader(&source) {
-            Ok(Some(layout)) => return Ok(layout),
+            Ok(Some(found)) => return Ok(found),
             Ok(None) => {}
-            Err(Halt::Damage(why)) => return Ok(Layout { trouble: Some(why), ..Layout::default() }),
+            Err(Halt::Damage(why)) => return Ok(nothing(Some(why))),
             Err(Halt::Unreadable(failure)) => return Err(failure),
         }
     }
-    Ok(Layout::default())
+    Ok(nothing(None))
 }
 
 /// An opened image: a file or a block device, and its length when it was opened.

@@ -17,15 +17,16 @@ pub use volume::{Group, Volume};
 
 use super::source::{Source, Taken, damage, u16_at, u32_at};
 use super::walk::{self, Names, Node, Tree};
-use super::{Extent, Kind, Layout, merged};
+use super::{Compressed, Extent, Found, Kind, Layout, merged};
 use inode::{FILE, FLAG_INLINE, FOLDER, Inode};
 
 /// What there is, or nothing where it is another file system.
-pub(super) fn read(source: &Source) -> Taken<Option<Layout>> {
+pub(super) fn read(source: &Source) -> Taken<Option<Found>> {
     let Some(volume) = Volume::open(source)? else { return Ok(None) };
     let mut tree = Ext4 { metadata: volume.structures()?, volume };
     let files = walk::files(source, &mut tree)?;
-    Ok(Some(Layout { kind: Kind::Ext4, files, metadata: merged(tree.metadata), trouble: None }))
+    let layout = Layout { kind: Kind::Ext4, files, metadata: merged(tree.metadata), trouble: None };
+    Ok(Some(Found { layout, compressed: Compressed::default() }))
 }
 
 /// What the walk asks.
