@@ -7,6 +7,7 @@ use super::{BundleReader, Depth, walk_content};
 use crate::fail;
 use crate::fail::{Result, Within};
 use crate::files::scratch_beside;
+use crate::layout::ImageFile;
 use crate::meter::{Audience, Meter};
 use mainstay_core::bundle::BUNDLE_MAGIC;
 use mainstay_core::digest::{Digest, Hasher};
@@ -44,7 +45,7 @@ pub struct Base {
     /// How people call it.
     pub name: String,
     /// Its content.
-    pub image: File,
+    pub image: ImageFile,
     /// Bytes.
     pub bytes: u64,
     /// SHA-256 of its content.
@@ -115,6 +116,7 @@ fn image(spec: &BaseSpec, classes: &[&str], audience: Audience) -> Result<Base> 
         meter.add(BUFFER_BYTES as u64);
     }
     meter.finish();
+    let image = ImageFile::new(image).within(|| path.display())?;
     Ok(Base { class, name: path.display().to_string(), image, bytes, digest: hasher.finish() })
 }
 
@@ -122,15 +124,9 @@ fn image(spec: &BaseSpec, classes: &[&str], audience: Audience) -> Result<Base> 
 fn unpack(path: &Path, beside: &Path, audience: Audience) -> Result<Vec<Base>> {
     let (mut reader, head, total) = BundleReader::open(path)?;
     let manifest = head.unproven_manifest().within(|| path.display())?;
-    let mut bases = Vec::new();
-    for artifact in &manifest.artifacts {
-        bases.push(Base {
-            class: artifact.class.as_str().to_owned(),
-            name: format!("{} ({})", path.display(), manifest.version),
-            image: scratch_beside(beside)?,
-            bytes: artifact.size,
-            digest: artifact.digest,
-        });
+    let mut contents = Vec::new();
+    for _ in &manifest.artifacts {
+        contents.push(scratch_beside(beside)?);
     }
     let mut meter = Meter::start(audience, "read base", total);
     walk_content(
@@ -141,14 +137,23 @@ fn unpack(path: &Path, beside: &Path, audience: Audience) -> Result<Vec<Base>> {
             meter.set(seen.at);
             Ok(())
         },
-        &mut |artifact, segment| match bases.get_mut(artifact) {
-            Some(base) => Ok(base.image.write_all(segment)?),
+        &mut |artifact, segment| match contents.get_mut(artifact) {
+            Some(content) => Ok(content.write_all(segment)?),
             None => Err(fail!("artifact {artifact} is not in the manifest")), // it is walked by the manifest
         },
     )
     .within(|| format!("base {}", path.display()))?;
     meter.finish();
-    Ok(bases)
+    let bases = manifest.artifacts.iter().zip(contents).map(|(artifact, content)| {
+        Ok(Base {
+            class: artifact.class.as_str().to_owned(),
+            name: format!("{} ({})", path.display(), manifest.version),
+            image: ImageFile::new(content)?,
+            bytes: artifact.size,
+            digest: artifact.digest,
+        })
+    });
+    bases.collect()
 }
 
 const BUFFER_BYTES: usize = 256 * 1024;

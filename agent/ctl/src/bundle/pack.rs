@@ -136,8 +136,8 @@ fn from_base(
         }
     };
     let objects = scratch_beside(beside)?;
-    let new: &dyn layout::ReadAt = &file;
-    let route = delta_route(base, new, digests, how, objects, &progress)?;
+    let new = layout::ImageFile::new(file)?;
+    let route = delta_route(base, &new, digests, how, objects, &progress)?;
     if let Ok(meter) = meter.into_inner() {
         meter.finish();
     }
