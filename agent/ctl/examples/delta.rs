@@ -4,8 +4,10 @@
 //! to themselves, `--threads N` uses N threads, `--level N` is zstd's, `--prove` makes the new image again from what was made.
 
 use mainstayctl::delta::{How, Way, make, prove};
+use mainstayctl::layout::ImageFile;
 use std::error::Error;
-use std::fs::{File, read_to_string};
+use std::fs::read_to_string;
+use std::path::Path;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut images = Vec::new();
@@ -17,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "--prove" => again = true,
             "--threads" => how.threads = args.next().ok_or("--threads: how many?")?.parse()?,
             "--level" => how.level = args.next().ok_or("--level: which?")?.parse()?,
-            _ => images.push(File::open(arg)?),
+            _ => images.push(ImageFile::open(Path::new(&arg))?),
         }
     }
     let [base, new] = images.as_slice() else { return Err("expected a base and a new image".into()) };
