@@ -3,13 +3,14 @@
 //! Images are made by mkfs.ext4 (e2fsprogs), mkfs.erofs (erofs-utils) and mksquashfs (squashfs-tools). Where one of them is
 //! missing, its cases are not run and say so; in CI they must run.
 
+#[path = "common/images.rs"]
+mod images;
+
+use images::{KIB, make_erofs, make_ext4, make_squashfs, noise, tool};
 use mainstayctl::layout::{Compressed, ImageFile, Kind, Layout, ReadAt, read, stored_compressed};
 use std::collections::BTreeMap;
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-
-const KIB: usize = 1024;
 
 #[test]
 fn every_file_of_an_ext4_is_found_byte_for_byte() {
@@ -279,56 +280,4 @@ fn sample(folder: &Path) -> PathBuf {
     symlink("usr/one", root.join("short")).unwrap();
     symlink(format!("/{}", "far/".repeat(30)), root.join("long")).unwrap();
     root
-}
-
-/// The same for the same seed, and nothing in it repeats.
-fn noise(bytes: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(2).wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 24) as u8
-    };
-    (0..bytes).map(|_| next()).collect()
-}
-
-fn make_ext4(image: &Path, tree: &Path, arguments: &[&str]) -> Option<()> {
-    std::fs::File::create(image).unwrap().set_len(12 << 20).unwrap();
-    let mut mkfs = tool("mkfs.ext4");
-    mkfs.args(["-q", "-F", "-N", "600"]).args(arguments).arg("-d").arg(tree).arg(image);
-    run("e2fsprogs", &mut mkfs)
-}
-
-fn make_erofs(image: &Path, tree: &Path, arguments: &[&str]) -> Option<()> {
-    run("erofs-utils", tool("mkfs.erofs").args(["-d0", "-T0"]).args(arguments).arg(image).arg(tree))
-}
-
-fn make_squashfs(image: &Path, tree: &Path, arguments: &[&str]) -> Option<()> {
-    let mut mksquashfs = tool("mksquashfs");
-    mksquashfs.arg(tree).arg(image).args(["-noappend", "-no-progress", "-quiet"]).args(arguments);
-    run("squashfs-tools", &mut mksquashfs)
-}
-
-/// Nothing where the tool is missing; in CI that is a failure.
-fn run(package: &str, command: &mut Command) -> Option<()> {
-    match command.output() {
-        Ok(done) => {
-            assert!(done.status.success(), "{command:?}: {}", String::from_utf8_lossy(&done.stderr));
-            Some(())
-        }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound && std::env::var_os("CI").is_none() => {
-            eprintln!("not run: {} is not installed (package {package})", command.get_program().display());
-            None
-        }
-        Err(e) => panic!("{command:?} (package {package}): {e}"),
-    }
-}
-
-/// A tool of the host, found also where only root looks.
-fn tool(name: &str) -> Command {
-    let mut command = Command::new(name);
-    let path = std::env::var("PATH").unwrap_or_default();
-    command.env("PATH", format!("{path}:/usr/sbin:/sbin")).env("LC_ALL", "C").stdin(Stdio::null());
-    command
 }

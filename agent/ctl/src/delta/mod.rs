@@ -14,11 +14,20 @@
 //! How images are laid out is not known here ([`layout`](crate::layout) says it), nor how patches are written (core's
 //! [`patch`](mainstay_core::bundle::patch) does), nor what a bundle is.
 
+mod blocks;
+mod content;
 mod draft;
+mod elf;
 mod encode;
+mod job;
+mod moves;
+mod pairs;
 mod parallel;
 mod plan;
 mod prove;
+mod ranges;
+mod scan;
+mod suffix;
 
 pub use prove::prove;
 

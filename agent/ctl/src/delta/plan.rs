@@ -1,10 +1,16 @@
 //! What of the new image is like what of the base: spans in order, for all that changed.
 
-use super::How;
-use super::Source;
+use super::blocks::{self, BLOCK_BYTES};
+use super::job::{Done, Job};
+use super::parallel::in_parallel;
+use super::ranges::{Joined, common, end, sorted, total, without};
+use super::suffix::TEXT_BYTES_MAX;
+use super::{How, Source, content, pairs};
 use crate::Result;
-use crate::layout::{Extent, ReadAt};
+use crate::layout::{self, Extent, Layout, ReadAt};
 use mainstay_core::bundle::patch::{Map, Transform};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes of the new image that are like bytes of the base.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +65,7 @@ pub struct Owner {
     /// What it was matched as.
     pub source: Source,
     /// Whose it is.
-    pub path: Option<std::sync::Arc<str>>,
+    pub path: Option<Arc<str>>,
 }
 
 /// All spans, and what stands behind them.
@@ -74,12 +80,193 @@ pub struct Plan {
 }
 
 /// Plans the whole image.
-pub fn plan(
-    _base: &dyn ReadAt,
-    new: &dyn ReadAt,
-    _how: How,
-    progress: &(dyn Fn(u64) + Sync),
-) -> Result<Plan> {
-    progress(new.bytes());
-    Ok(Plan::default())
+pub fn plan(base: &dyn ReadAt, new: &dyn ReadAt, how: How, progress: &(dyn Fn(u64) + Sync)) -> Result<Plan> {
+    let copies = blocks::copies(base, new, how.threads)?;
+    let changed = without(&[Extent { at: 0, bytes: new.bytes() }], &places(&copies));
+    let (before, after) = (known(base)?, known(new)?);
+
+    let mut jobs = pairs::jobs(&before, &after, &changed);
+    let claimed = sorted(jobs.iter().flat_map(|job| job.new.extents().to_vec()).collect());
+    let rest = without(&changed, &claimed);
+    let metadata = common(&rest, &after.metadata);
+    let unknown = match metadata_job(base, new, &before, &after, &metadata)? {
+        None => rest.clone(),
+        Some(job) => {
+            jobs.push(job);
+            without(&rest, &metadata)
+        }
+    };
+    jobs.extend(content::jobs(base, new, &unknown, how.threads)?);
+
+    let busy = total(&claimed) + total(&rest);
+    let left = AtomicU64::new(busy);
+    let tell = |bytes: u64| {
+        let take = |left: u64| Some(left - left.min(bytes));
+        let before = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).unwrap_or(0);
+        progress(before.min(bytes));
+    };
+    progress(new.bytes() - busy);
+    let done = run(&jobs, base, new, how, &tell)?;
+    tell(u64::MAX);
+
+    let mut plan = Plan { owners: owners(&after, &claimed, &rest), ..Plan::default() };
+    let mut spans: Vec<Span> = outside(&copies, &claimed);
+    for Done { spans: found, map } in done {
+        let number = plan.maps.len();
+        plan.maps.extend(map);
+        spans.extend(found.into_iter().map(|mut span| {
+            span.guess.iter_mut().for_each(|guess| guess.map = number);
+            span
+        }));
+    }
+    plan.spans = in_order(spans);
+    Ok(plan)
 }
+
+/// Large jobs one after the other, for each needs much memory; then the others side by side, the longest first. The results stand
+/// in the jobs' order.
+fn run(
+    jobs: &[Job],
+    base: &dyn ReadAt,
+    new: &dyn ReadAt,
+    how: How,
+    tell: &(dyn Fn(u64) + Sync),
+) -> Result<Vec<Done>> {
+    let (large, mut small): (Vec<usize>, Vec<usize>) = (0..jobs.len()).partition(|at| jobs[*at].is_large());
+    small.sort_by_key(|at| std::cmp::Reverse(jobs[*at].old.bytes() + jobs[*at].new.bytes()));
+    let mut results = Vec::new();
+    for (threads, order) in [(1, large), (how.threads, small)] {
+        results.extend(in_parallel(threads, order.len(), &|turn| {
+            let job = &jobs[order[turn]];
+            let done = job.run(base, new, how.transforms)?;
+            tell(job.new.bytes());
+            Ok((order[turn], done))
+        })?);
+    }
+    results.sort_by_key(|(index, _)| *index);
+    Ok(results.into_iter().map(|(_, done)| done).collect())
+}
+
+/// A layout of which nothing lies outside of its image.
+fn known(image: &dyn ReadAt) -> Result<Layout> {
+    let (mut layout, bytes) = (layout::read(image)?, image.bytes());
+    let inside = |extent: &Extent| extent.at.checked_add(extent.bytes).is_some_and(|end| end <= bytes);
+    layout.files.retain(|file| file.extents.iter().all(inside) && total(&file.extents) <= bytes);
+    layout.metadata.retain(inside);
+    layout.metadata = sorted(layout.metadata);
+    Ok(layout)
+}
+
+/// The file system's own blocks against all that it had before. All of them are looked at, so that what stays where it was keeps
+/// the others in step; none, if they are more than what suffixes are made of.
+fn metadata_job(
+    base: &dyn ReadAt,
+    new: &dyn ReadAt,
+    before: &Layout,
+    after: &Layout,
+    changed: &[Extent],
+) -> Result<Option<Job>> {
+    if changed.is_empty() || total(&before.metadata).max(total(&after.metadata)) > METADATA_BYTES_MAX {
+        return Ok(None);
+    }
+    let (old, all) = (not_zero(base, &before.metadata)?, not_zero(new, &after.metadata)?);
+    if total(&old) as usize > TEXT_BYTES_MAX {
+        return Ok(None);
+    }
+    let (old, new) = (Joined::new(old), Joined::new(all));
+    Ok(Some(Job { source: Source::Metadata, old, new, only: Some(changed.to_vec()) }))
+}
+
+/// What of it is not zero, in blocks.
+fn not_zero(image: &dyn ReadAt, extents: &[Extent]) -> Result<Vec<Extent>> {
+    let (mut out, mut block) = (Vec::new(), [0; BLOCK_BYTES as usize]);
+    for extent in extents {
+        let mut at = extent.at;
+        while at < end(extent) {
+            let bytes = (BLOCK_BYTES - at % BLOCK_BYTES).min(end(extent) - at);
+            let place = &mut block[..bytes as usize];
+            image.read_at(at, place)?;
+            if place.iter().any(|byte| *byte != 0) {
+                out.push(Extent { at, bytes });
+            }
+            at += bytes;
+        }
+    }
+    Ok(sorted(out))
+}
+
+fn places(spans: &[Span]) -> Vec<Extent> {
+    sorted(spans.iter().map(|span| Extent { at: span.new, bytes: span.bytes }).collect())
+}
+
+/// The parts of spans that nobody has claimed.
+fn outside(spans: &[Span], claimed: &[Extent]) -> Vec<Span> {
+    let parts =
+        |span: &Span| without(&[Extent { at: span.new, bytes: span.bytes }], overlapping(claimed, span));
+    let part = |span: &Span, part: Extent| span.within(part.at, end(&part));
+    spans.iter().flat_map(|span| parts(span).into_iter().filter_map(|extent| part(span, extent))).collect()
+}
+
+/// Those of sorted extents that may have something in common with a span.
+fn overlapping<'a>(extents: &'a [Extent], span: &Span) -> &'a [Extent] {
+    let first = extents.partition_point(|extent| end(extent) <= span.new);
+    let last = extents.partition_point(|extent| extent.at < span.end());
+    &extents[first..last.max(first)]
+}
+
+/// Spans in order; where two overlap (an image may claim that two files share bytes), the first one has it. Neighbours that are
+/// one in both images become one.
+fn in_order(mut spans: Vec<Span>) -> Vec<Span> {
+    spans.sort_by_key(|span| (span.new, span.base, span.bytes));
+    let mut out: Vec<Span> = Vec::with_capacity(spans.len());
+    for span in spans {
+        let from = out.last().map_or(0, Span::end);
+        let Some(span) = span.within(span.new.max(from), span.end()) else { continue };
+        match out.last_mut() {
+            Some(last)
+                if last.end() == span.new && last.base + last.bytes == span.base && plain(last, &span) =>
+            {
+                last.bytes += span.bytes;
+            }
+            _ => out.push(span),
+        }
+    }
+    out
+}
+
+fn plain(a: &Span, b: &Span) -> bool {
+    a.guess.is_none() && b.guess.is_none()
+}
+
+/// Whose the changed parts are: pairs of files, then metadata, then files without an older one, then nobody.
+fn owners(layout: &Layout, claimed: &[Extent], rest: &[Extent]) -> Vec<Owner> {
+    let mut owners = Vec::new();
+    let mut left = rest.to_vec();
+    let mut add = |extents: Vec<Extent>, source, path: Option<Arc<str>>| {
+        owners.extend(extents.into_iter().map(|extent| Owner { extent, source, path: path.clone() }));
+    };
+    add(common(&left, &layout.metadata), Source::Metadata, None);
+    left = without(&left, &layout.metadata);
+    let mut named = Vec::new();
+    for file in &layout.files {
+        let extents = sorted(pairs::whole_blocks(layout.kind, file));
+        let path: Arc<str> = file.path.as_str().into();
+        for (from, source) in [(claimed, Source::File), (left.as_slice(), Source::Content)] {
+            for extent in &extents {
+                let parts = common(&[*extent], overlapping_extent(from, extent));
+                named.extend(parts.iter().copied());
+                add(parts, source, Some(path.clone()));
+            }
+        }
+    }
+    add(without(&left, &sorted(named)), Source::Content, None);
+    owners.sort_by_key(|owner| owner.extent.at);
+    owners
+}
+
+fn overlapping_extent<'a>(extents: &'a [Extent], extent: &Extent) -> &'a [Extent] {
+    overlapping(extents, &Span { new: extent.at, base: 0, bytes: extent.bytes, guess: None })
+}
+
+/// A gigabyte of metadata is looked through for what is not zero, and no more.
+const METADATA_BYTES_MAX: u64 = 1 << 30;

@@ -1,0 +1,135 @@
+//! As much of an ELF file as tells where its bytes stand in memory (System V ABI, chapters 4 and 5): 64 bits, little endian.
+//! A file that is cut short or nonsense is no executable, and nothing worse.
+
+/// What is known of an executable or a library.
+pub struct Elf {
+    /// `e_machine`.
+    pub machine: u16,
+    /// What is loaded, by offset in the file.
+    pub loads: Vec<Load>,
+    /// Sections that have bytes in the file, by offset.
+    pub sections: Vec<Section>,
+}
+
+/// A part of the file that is loaded.
+#[derive(Clone, Copy)]
+pub struct Load {
+    /// Where it stands in the file.
+    pub offset: u64,
+    /// How much of it.
+    pub bytes: u64,
+    /// Where it stands in memory.
+    pub address: u64,
+    /// How much of it there.
+    pub memory: u64,
+}
+
+/// A section.
+#[derive(Clone, Copy)]
+pub struct Section {
+    /// Where it stands in the file.
+    pub offset: u64,
+    /// How much of it.
+    pub bytes: u64,
+    /// Does it hold instructions?
+    pub code: bool,
+}
+
+impl Load {
+    /// The address of a byte of the file, if it is one of these.
+    pub fn address_of(&self, offset: u64) -> Option<u64> {
+        let within = offset.checked_sub(self.offset)?;
+        (within < self.bytes).then(|| self.address + within)
+    }
+}
+
+impl Elf {
+    /// Reads the tables.
+    pub fn read(file: &[u8]) -> Option<Elf> {
+        if !file.starts_with(b"\x7fELF\x02\x01") {
+            return None;
+        }
+        let mut elf = Elf { machine: half(file, 18)?, loads: Vec::new(), sections: Vec::new() };
+        for at in table(file, 32, 54, 56)? {
+            let load = Load {
+                offset: long(file, at + 8)?,
+                bytes: long(file, at + 32)?,
+                address: long(file, at + 16)?,
+                memory: long(file, at + 40)?,
+            };
+            let sane = [load.offset, load.bytes, load.address, load.memory].iter().all(|n| *n < SANE);
+            if word(file, at)? == PT_LOAD && sane {
+                elf.loads.push(load);
+            }
+        }
+        for at in table(file, 40, 58, 60).unwrap_or_default() {
+            let Some(section) = section(file, at) else { continue };
+            elf.sections.extend(section);
+        }
+        elf.loads.sort_by_key(|load| load.offset);
+        elf.sections.sort_by_key(|section| section.offset);
+        Some(elf)
+    }
+
+    /// The address of a byte of the file, and how many follow it in the same load.
+    pub fn address_of(&self, offset: u64) -> Option<(u64, u64)> {
+        let of = |load: &Load| Some((load.address_of(offset)?, load.offset + load.bytes - offset));
+        self.loads.iter().find_map(of)
+    }
+
+    /// The section of a byte of the file.
+    pub fn section_of(&self, offset: u64) -> Option<&Section> {
+        let before = self.sections.partition_point(|section| section.offset <= offset).checked_sub(1)?;
+        self.sections.get(before).filter(|section| offset < section.offset + section.bytes)
+    }
+
+    /// Where the next section after a byte begins, or its own ends.
+    pub fn boundary_after(&self, offset: u64) -> u64 {
+        let next = self.sections.partition_point(|section| section.offset <= offset);
+        let begins = self.sections.get(next).map_or(u64::MAX, |section| section.offset);
+        self.section_of(offset).map_or(begins, |section| begins.min(section.offset + section.bytes))
+    }
+}
+
+/// `None`: it lies beyond the end. `Some(None)`: it has no bytes here.
+fn section(file: &[u8], at: usize) -> Option<Option<Section>> {
+    let (kind, flags) = (word(file, at + 4)?, long(file, at + 8)?);
+    let section = Section {
+        offset: long(file, at + 24)?,
+        bytes: long(file, at + 32)?,
+        code: flags & SHF_EXECINSTR > 0,
+    };
+    let empty = kind == SHT_NULL || kind == SHT_NOBITS || section.bytes == 0;
+    let sane = section.offset < SANE && section.bytes < SANE;
+    Some((!empty && sane).then_some(section))
+}
+
+/// Offsets of a table's entries: its offset, its entries' size and their number stand at these places of the header.
+fn table(file: &[u8], offset: usize, size: usize, count: usize) -> Option<Vec<usize>> {
+    let (offset, size, count) = (long(file, offset)?, half(file, size)?, half(file, count)?);
+    let entries = (0..u64::from(count)).map(|index| offset.checked_add(index * u64::from(size)));
+    entries.map(|at| at.filter(|at| *at < SANE).map(|at| at as usize)).collect()
+}
+
+fn half(file: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(*file.get(at..)?.first_chunk()?))
+}
+
+fn word(file: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(*file.get(at..)?.first_chunk()?))
+}
+
+fn long(file: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(*file.get(at..)?.first_chunk()?))
+}
+
+/// `e_machine` of AArch64.
+pub const AARCH64: u16 = 183;
+/// `e_machine` of x86-64.
+pub const X86_64: u16 = 62;
+const PT_LOAD: u32 = 1;
+const SHT_NULL: u32 = 0;
+const SHT_NOBITS: u32 = 8;
+const SHF_EXECINSTR: u64 = 4;
+/// Sums of such numbers do not overflow; kernels, which stand above, are not loaded by anybody's map.
+const SANE: u64 = 1 << 48;
