@@ -9,6 +9,7 @@
 //! | [`keys`] | ed25519 key files: made, protected by a passphrase, read back |
 //! | [`trust`] | trust roots: made, rotated, signed by several people one after the other |
 //! | [`bundle`] | bundle files: packed on all cores, signed, verified to the last byte, looked into |
+//! | [`hints`] | what an image costs its integrator, in bytes, and what to do about it |
 //! | [`layout`] | which bytes of an image belong to which file, for a delta that holds files against their old selves |
 //! | [`broker`] | one MQTT 5 connection that waits for what it said to be taken |
 //! | [`publish`] | a bundle and a desired state onto a broker, in an order that no gateway can trip over |
@@ -20,6 +21,7 @@ pub mod bundle;
 pub mod cli;
 pub mod fail;
 pub mod files;
+pub mod hints;
 pub mod keys;
 pub mod layout;
 pub mod meter;
