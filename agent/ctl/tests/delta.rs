@@ -189,7 +189,8 @@ fn a_broken_frame_is_found_by_proving_it() {
     new[SEGMENT_BYTES + 99] ^= 1;
     let (all, _) = delta(&base, &new);
     assert_eq!(ways(&all)[..2], [Way::Patch, Way::Patch]);
-    let breaks: [(&str, fn(&mut Vec<(u32, Made)>)); 7] = [
+    type Damage = fn(&mut Vec<(u32, Made)>);
+    let breaks: [(&str, Damage); 7] = [
         ("a bit", |all| all[1].1.bytes[5] ^= 1),
         ("cut short", |all| all[0].1.bytes.truncate(1000)),
         ("another way", |all| all[1].1.way = Way::Copy),
