@@ -11,6 +11,7 @@
 //! | [`layout`] | which bytes of an image belong to which file |
 //! | [`delta`] | the smallest way to make each segment of an image, given an older one |
 //! | [`bundle`] | bundle files: packed on all cores, signed, verified to the last byte, looked into |
+//! | [`hints`] | what an image costs its integrator, in bytes, and what to do about it |
 //! | [`layout`] | which bytes of an image belong to which file, for a delta that holds files against their old selves |
 //! | [`broker`] | one MQTT 5 connection that waits for what it said to be taken |
 //! | [`publish`] | a bundle and a desired state onto a broker, in an order that no gateway can trip over |
@@ -23,6 +24,7 @@ pub mod cli;
 pub mod delta;
 pub mod fail;
 pub mod files;
+pub mod hints;
 pub mod keys;
 pub mod layout;
 pub mod meter;

@@ -14,6 +14,7 @@ use super::ranges::{Joined, common, end, sorted};
 use super::suffix::equal;
 use crate::Result;
 use crate::layout::{Extent, ReadAt};
+use std::collections::BTreeSet;
 
 /// The work for what nothing is known of.
 pub fn jobs(base: &dyn ReadAt, new: &dyn ReadAt, unknown: &[Extent], threads: usize) -> Result<Vec<Job>> {
@@ -67,11 +68,11 @@ fn job(base_bytes: u64, window: &[Extent], mut anchors: Vec<Anchor>) -> Option<J
         let from = at.saturating_sub(margin);
         Extent { at: from, bytes: at + bytes + margin - from }
     };
-    let (mut old, mut near, mut taken) = (Vec::new(), Vec::new(), 0);
+    let (mut old, mut near, mut taken) = (Vec::new(), Vec::new(), BTreeSet::new());
     for anchor in &anchors {
         let there = around(anchor.base, anchor.bytes, BASE_MARGIN_BYTES);
-        taken += there.bytes;
-        if taken > BASE_BYTES_MAX {
+        taken.extend(there.at / BASE_MARGIN_BYTES..end(&there).div_ceil(BASE_MARGIN_BYTES));
+        if taken.len() as u64 * BASE_MARGIN_BYTES > BASE_BYTES_MAX {
             break;
         }
         old.push(Extent { bytes: there.bytes.min(base_bytes - there.at), ..there });

@@ -69,7 +69,7 @@ pub fn draft(base: &dyn ReadAt, new: &dyn ReadAt, plan: &Plan, index: usize, lev
 }
 
 fn free(base: &dyn ReadAt, at: u64, content: &[u8]) -> Result<Free> {
-    if content.iter().all(|byte| *byte == 0) {
+    if ZEROS.starts_with(content) {
         return Ok(Free::Zero);
     }
     if base.bytes() < at + content.len() as u64 {
@@ -189,3 +189,4 @@ pub fn differing(a: &[u8], b: &[u8]) -> u64 {
 const OPERATION: u64 = 4;
 /// From an eighth of new or wrong bytes on, zstd may well be smaller than a patch.
 const LIKELY: u64 = 8;
+static ZEROS: [u8; SEGMENT_BYTES] = [0; SEGMENT_BYTES];

@@ -22,6 +22,8 @@ pub struct Load {
     pub address: u64,
     /// How much of it there.
     pub memory: u64,
+    /// Does it hold instructions?
+    pub code: bool,
 }
 
 /// A section.
@@ -33,6 +35,12 @@ pub struct Section {
     pub bytes: u64,
     /// Does it hold instructions?
     pub code: bool,
+}
+
+impl Section {
+    fn of(load: &Load) -> Section {
+        Section { offset: load.offset, bytes: load.bytes, code: load.code }
+    }
 }
 
 impl Load {
@@ -56,6 +64,7 @@ impl Elf {
                 bytes: long(file, at + 32)?,
                 address: long(file, at + 16)?,
                 memory: long(file, at + 40)?,
+                code: word(file, at + 4)? & PF_X > 0,
             };
             let sane = [load.offset, load.bytes, load.address, load.memory].iter().all(|n| *n < SANE);
             if word(file, at)? == PT_LOAD && sane {
@@ -65,6 +74,9 @@ impl Elf {
         for at in table(file, 40, 58, 60).unwrap_or_default() {
             let Some(section) = section(file, at) else { continue };
             elf.sections.extend(section);
+        }
+        if elf.sections.is_empty() {
+            elf.sections.extend(elf.loads.iter().map(Section::of)); // stripped of all that is not loaded
         }
         elf.loads.sort_by_key(|load| load.offset);
         elf.sections.sort_by_key(|section| section.offset);
@@ -128,8 +140,72 @@ pub const AARCH64: u16 = 183;
 /// `e_machine` of x86-64.
 pub const X86_64: u16 = 62;
 const PT_LOAD: u32 = 1;
+const PF_X: u32 = 1;
 const SHT_NULL: u32 = 0;
 const SHT_NOBITS: u32 = 8;
 const SHF_EXECINSTR: u64 = 4;
 /// Sums of such numbers do not overflow; kernels, which stand above, are not loaded by anybody's map.
 const SANE: u64 = 1 << 48;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A header and two loads: 0x1000 of data at 0x400000, code behind it a page further in memory than in the file.
+    fn sample() -> Vec<u8> {
+        let mut file = vec![0; 0x3000];
+        file[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        file[18] = X86_64 as u8;
+        (file[32], file[54], file[56]) = (64, 56, 2);
+        let loads = [(0u64, 0x40_0000u64, 0x1000u64, 4), (0x1000, 0x40_2000, 0x800, 5)];
+        for (at, (offset, address, bytes, flags)) in [64, 120].into_iter().zip(loads) {
+            (file[at], file[at + 4]) = (PT_LOAD as u8, flags);
+            for (place, value) in [(8, offset), (16, address), (32, bytes), (40, bytes + 0x500)] {
+                file[at + place..at + place + 8].copy_from_slice(&value.to_le_bytes());
+            }
+        }
+        file
+    }
+
+    #[test]
+    fn addresses_are_those_of_the_loads() {
+        let elf = Elf::read(&sample()).unwrap();
+        let cases = [
+            (0, Some((0x40_0000, 0x1000))),
+            (0xfff, Some((0x40_0fff, 1))),
+            (0x1000, Some((0x40_2000, 0x800))),
+            (0x17ff, Some((0x40_27ff, 1))),
+            (0x1800, None),
+        ];
+        for (offset, expected) in cases {
+            assert_eq!(elf.address_of(offset), expected, "{offset:#x}");
+        }
+        let code = |offset| elf.section_of(offset).map(|section| section.code);
+        assert_eq!([code(0), code(0x1000), code(0x1900)], [Some(false), Some(true), None]);
+        assert_eq!([0, 0x1000, 0x1900].map(|at| elf.boundary_after(at)), [0x1000, 0x1800, u64::MAX]);
+    }
+
+    /// What comes out of a damaged file is used with nothing but sums: they must not overflow.
+    #[test]
+    fn a_damaged_file_is_no_executable_or_one_with_sane_numbers() {
+        let file = sample();
+        for bytes in 0..200 {
+            let cut = Elf::read(&file[..bytes]);
+            assert!(cut.is_none() || bytes >= 168, "{bytes} bytes");
+        }
+        for at in 0..176 {
+            for value in [0, 1, 0x7f, 0x80, 0xff] {
+                let mut damaged = file.clone();
+                damaged[at] = value;
+                let Some(elf) = Elf::read(&damaged) else { continue };
+                let ends = elf
+                    .loads
+                    .iter()
+                    .flat_map(|l| [l.offset + l.bytes, l.address + l.memory, l.address + l.bytes]);
+                assert!(
+                    ends.chain(elf.sections.iter().map(|s| s.offset + s.bytes)).all(|end| end < 2 * SANE)
+                );
+            }
+        }
+    }
+}

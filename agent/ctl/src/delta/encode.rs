@@ -113,10 +113,11 @@ impl<'a> Row<'a> {
     /// begins one.
     fn smallest(&mut self, draft: &Draft) -> Result<(Way, Vec<u8>, bool)> {
         let patch = self.patch(draft)?;
-        let limit = patch.as_ref().map_or(draft.content.len(), |(tried, _)| tried.frame.len());
+        let slow = (draft.extra / SLOW) as usize;
+        let limit = patch.as_ref().map_or(draft.content.len(), |(tried, _)| tried.frame.len() + slow);
         let zstd = self.zstd(draft, limit)?.filter(|frame| frame.len() < limit);
         let (way, bytes) = match (patch, zstd) {
-            (Some((tried, begins)), None) if tried.frame.len() < draft.content.len() => {
+            (Some((tried, begins)), None) if tried.frame.len() + slow < draft.content.len() => {
                 if begins {
                     self.begin();
                 }
@@ -220,10 +221,12 @@ impl<'a> Row<'a> {
 }
 
 const DRAFTS_PER_THREAD: usize = 8;
-/// A segment of which more than seven eighths are new is left to zstd: the codec's statistics would save some percent more, and
-/// cost the gateway fifty times the time.
-const NEW: u64 = 7;
-const NEW_OF: u64 = 8;
+/// A segment that is nearly all new is left to zstd: the codec's statistics would save some percent more, and cost the gateway
+/// fifty times the time.
+const NEW: u64 = 63;
+const NEW_OF: u64 = 64;
+/// For the same reason each new byte in a patch has to save a sixty-fourth of a byte against zstd.
+const SLOW: u64 = 64;
 /// With room for the maps.
 const OPERATIONS_MOST: usize = PATCH_OPERATIONS_MAX - PATCH_MAPS_MAX;
 /// No zstd frame of a segment that is neither zero nor a copy comes below this and below its patch as well, or it saves nothing

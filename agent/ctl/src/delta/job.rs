@@ -32,6 +32,11 @@ pub struct Done {
 }
 
 impl Job {
+    /// What of the new image is made by it.
+    pub fn claims(&self) -> &[Extent] {
+        self.only.as_deref().unwrap_or(self.new.extents())
+    }
+
     /// Whether it takes so much memory that no other should run beside it.
     pub fn is_large(&self) -> bool {
         self.old.bytes().max(self.new.bytes()) > (TEXT_BYTES_MAX / 3) as u64

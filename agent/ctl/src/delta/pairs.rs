@@ -11,7 +11,7 @@
 use super::Source;
 use super::blocks::BLOCK_BYTES;
 use super::job::Job;
-use super::ranges::{Joined, end, total};
+use super::ranges::{Joined, common, end, sorted, total};
 use crate::layout::{Extent, FileExtents, Kind, Layout};
 use std::collections::BTreeMap;
 
@@ -20,24 +20,33 @@ pub fn jobs(before: &Layout, after: &Layout, changed: &[Extent]) -> Vec<Job> {
     let names = Names::of(before, after);
     let mut jobs = Vec::new();
     for file in &after.files {
-        let extents = whole_blocks(after.kind, file);
-        let own = extents.iter().filter(|extent| extent.at % SECTOR_BYTES == 0);
-        let touched: u64 = own.map(|extent| overlap(changed, extent)).sum();
+        let own = own_blocks(&whole_blocks(after.kind, file));
+        let touched: u64 = own.iter().map(|extent| overlap(changed, extent)).sum();
         if touched == 0 {
             continue;
         }
         if let Some(old) = names.older(before, file) {
-            jobs.extend(pair(whole_blocks(before.kind, old), extents, changed, touched));
+            let work = pair(whole_blocks(before.kind, old), whole_blocks(after.kind, file), changed, touched);
+            jobs.extend(work.into_iter().map(|job| {
+                let only = common(&own, &sorted(job.new.extents().to_vec()));
+                Job { only: Some(only), ..job }
+            }));
         }
     }
     jobs
+}
+
+/// What is a file's alone, in order: ends that stand in a block with others are looked at for what they tell (an executable's tables
+/// stand there) and made by whoever makes these blocks.
+fn own_blocks(whole: &[Extent]) -> Vec<Extent> {
+    sorted(whole.iter().copied().filter(|extent| extent.at.is_multiple_of(SECTOR_BYTES)).collect())
 }
 
 /// A file's extents up to the ends of its blocks: what follows a file there is part of no other.
 pub fn whole_blocks(kind: Kind, file: &FileExtents) -> Vec<Extent> {
     let mut extents = file.extents.clone();
     if let (Kind::Ext4, Some(last)) = (kind, extents.last_mut())
-        && last.at % BLOCK_BYTES == 0
+        && last.at.is_multiple_of(BLOCK_BYTES)
     {
         last.bytes = last.bytes.next_multiple_of(BLOCK_BYTES);
     }
@@ -167,7 +176,6 @@ const SECTOR_BYTES: u64 = 512;
 
 #[cfg(test)]
 mod tests {
-    use super::super::ranges::sorted;
     use super::*;
 
     fn layout(files: &[(&str, u64, u64)]) -> Layout {
@@ -176,7 +184,12 @@ mod tests {
             bytes: *bytes,
             extents: vec![Extent { at: *at, bytes: *bytes }],
         };
-        Layout { kind: Kind::Ext4, files: files.iter().map(file).collect(), metadata: Vec::new() }
+        Layout {
+            kind: Kind::Ext4,
+            files: files.iter().map(file).collect(),
+            metadata: Vec::new(),
+            trouble: None,
+        }
     }
 
     #[test]
@@ -211,7 +224,7 @@ mod tests {
         let list = jobs(&before, &before, &sorted(vec![at(4 << 20), at(30 << 20), at(78 << 20)]));
         let sizes: Vec<_> = list.iter().map(|job| (job.new.bytes(), job.old.bytes())).collect();
         let around = 4096 + 2 * MARGIN_BYTES;
-        assert_eq!(sizes, [(around, 8 << 20), (around, 18 << 20), (around, 18 << 20)]);
+        assert_eq!(sizes, [(around, 8 << 20), (around, 24 << 20), (around, 18 << 20)]);
         assert!(jobs(&before, &before, &[]).is_empty());
     }
 

@@ -7,7 +7,7 @@ use super::ranges::{Joined, common, end, sorted, total, without};
 use super::suffix::TEXT_BYTES_MAX;
 use super::{How, Source, content, pairs};
 use crate::Result;
-use crate::layout::{self, Extent, Layout, ReadAt};
+use crate::layout::{self, Extent, Kind, Layout, ReadAt};
 use mainstay_core::bundle::patch::{Map, Transform};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -86,7 +86,7 @@ pub fn plan(base: &dyn ReadAt, new: &dyn ReadAt, how: How, progress: &(dyn Fn(u6
     let (before, after) = (known(base)?, known(new)?);
 
     let mut jobs = pairs::jobs(&before, &after, &changed);
-    let claimed = sorted(jobs.iter().flat_map(|job| job.new.extents().to_vec()).collect());
+    let claimed = sorted(jobs.iter().flat_map(|job| job.claims().to_vec()).collect());
     let rest = without(&changed, &claimed);
     let metadata = common(&rest, &after.metadata);
     let unknown = match metadata_job(base, new, &before, &after, &metadata)? {
@@ -139,7 +139,7 @@ fn run(
         results.extend(in_parallel(threads, order.len(), &|turn| {
             let job = &jobs[order[turn]];
             let done = job.run(base, new, how.transforms)?;
-            tell(job.new.bytes());
+            tell(total(job.claims()));
             Ok((order[turn], done))
         })?);
     }
@@ -153,8 +153,18 @@ fn known(image: &dyn ReadAt) -> Result<Layout> {
     let inside = |extent: &Extent| extent.at.checked_add(extent.bytes).is_some_and(|end| end <= bytes);
     layout.files.retain(|file| file.extents.iter().all(inside) && total(&file.extents) <= bytes);
     layout.metadata.retain(inside);
+    if layout.kind == Kind::Erofs {
+        layout.metadata.iter_mut().for_each(|extent| *extent = blocks_of(extent, bytes));
+    }
     layout.metadata = sorted(layout.metadata);
     Ok(layout)
+}
+
+/// In erofs the ends of files stand between the inodes: what stands in a block with metadata is looked at with it, for there the
+/// order is the same as before.
+fn blocks_of(extent: &Extent, bytes: u64) -> Extent {
+    let at = extent.at - extent.at % BLOCK_BYTES;
+    Extent { at, bytes: end(extent).next_multiple_of(BLOCK_BYTES).min(bytes) - at }
 }
 
 /// The file system's own blocks against all that it had before. All of them are looked at, so that what stays where it was keeps

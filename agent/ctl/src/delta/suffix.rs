@@ -44,7 +44,7 @@ impl<'a> Suffixes<'a> {
             let at = self.sorted[middle] as usize;
             let known = Ord::min(below, above); // so much of it all between the two have in common
             let length = known + equal(&self.text[(at + known).min(self.text.len())..], &wanted[known..]);
-            if length > best.1 {
+            if length > Ord::max(best.1, 1) {
                 best = (at, length);
             }
             let less = match (self.text.get(at + length), wanted.get(length)) {

@@ -11,6 +11,7 @@
 //! folder do not appear), journals that wait to be replayed, and attributes in inodes of their own (`ea_inode`).
 
 mod inode;
+mod space;
 mod volume;
 
 pub use volume::{Group, Volume};

@@ -17,9 +17,9 @@ pub struct Volume<'s> {
     pub(crate) inodes_per_group: u64,
     pub(crate) inode_bytes: u64,
     descriptor_bytes: u64,
-    compat: u32,
+    pub(super) compat: u32,
     pub(super) incompat: u32,
-    ro_compat: u32,
+    pub(super) ro_compat: u32,
     pub(crate) groups: Vec<Group>,
 }
 
@@ -136,7 +136,7 @@ impl<'s> Volume<'s> {
         Ok(self.group_start(group).saturating_add(self.has_superblock(group)?.into()))
     }
 
-    fn has_superblock(&self, group: u64) -> Taken<bool> {
+    pub(super) fn has_superblock(&self, group: u64) -> Taken<bool> {
         if self.compat & COMPAT_SPARSE_SUPER2 != 0 {
             let backups = [u32_at(&self.superblock, 0x24c)?, u32_at(&self.superblock, 0x250)?];
             return Ok(group == 0 || backups.iter().any(|&backup| u64::from(backup) == group));

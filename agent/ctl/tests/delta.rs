@@ -1,0 +1,207 @@
+//! Deltas of synthetic images. What they are to cost stands in each test; that they work, every test proves with [`prove`].
+
+use mainstay_core::limits::{OBJECT_BYTES_MAX, RUN_SEGMENTS_MAX, SEGMENT_BYTES};
+use mainstayctl::Result;
+use mainstayctl::delta::{How, Made, Summary, Way, make, prove};
+use mainstayctl::layout::ReadAt;
+
+/// Bytes that nothing compresses and nothing repeats.
+fn noise(bytes: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    (0..bytes).map(|_| next()).collect()
+}
+
+const HOW: How = How { level: 3, threads: 2, transforms: true };
+
+/// Makes and proves; all segments, and the figures.
+fn delta_by(base: &dyn ReadAt, new: &dyn ReadAt, how: How) -> (Vec<(u32, Made)>, Summary) {
+    let (mut all, told) = (Vec::new(), std::sync::atomic::AtomicU64::new(0));
+    let tell = |bytes| {
+        told.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
+    };
+    let summary = make(base, new, how, &tell, &mut |index, made| {
+        all.push((index, made));
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(told.into_inner(), new.bytes(), "progress is told of each byte once");
+    prove(base, new, all.clone()).unwrap();
+    let bytes: usize = all.iter().map(|(_, made)| made.bytes.len()).sum();
+    assert_eq!(summary.bytes(), bytes as u64);
+    assert_eq!(summary.sources.iter().sum::<u64>(), bytes as u64, "each byte has its source");
+    (all, summary)
+}
+
+fn delta(base: &[u8], new: &[u8]) -> (Vec<(u32, Made)>, Summary) {
+    delta_by(&base, &new, HOW)
+}
+
+fn ways(all: &[(u32, Made)]) -> Vec<Way> {
+    all.iter().map(|(_, made)| made.way).collect()
+}
+
+/// What the segments cost without a base.
+fn full(new: &[u8]) -> usize {
+    let zstd = |segment: &[u8]| {
+        let mut frame = vec![0; zstd_safe::compress_bound(segment.len())];
+        zstd_safe::compress(frame.as_mut_slice(), segment, HOW.level).unwrap().min(segment.len())
+    };
+    new.chunks(SEGMENT_BYTES).filter(|segment| segment.iter().any(|byte| *byte != 0)).map(zstd).sum()
+}
+
+#[test]
+fn one_changed_byte_costs_some_bytes_and_its_segment_alone() {
+    let base = noise(4 * SEGMENT_BYTES + 1000, 1);
+    let mut new = base.clone();
+    new[2 * SEGMENT_BYTES + 12345] ^= 0x40;
+    let (all, summary) = delta(&base, &new);
+    assert_eq!(ways(&all), [Way::Copy, Way::Copy, Way::Patch, Way::Copy, Way::Copy]);
+    assert!(summary.bytes() < 40, "{} bytes", summary.bytes());
+
+    let (all, summary) = delta(&base, &base);
+    assert_eq!((ways(&all), summary.bytes()), (vec![Way::Copy; 5], 0));
+}
+
+#[test]
+fn an_image_that_has_nothing_in_common_is_never_larger_than_without_a_base() {
+    let words = |seed| -> Vec<u8> {
+        noise(SEGMENT_BYTES / 4, seed)
+            .iter()
+            .flat_map(|byte| format!("w{:03} ", byte % 200).into_bytes())
+            .collect()
+    };
+    let zeros = vec![0; SEGMENT_BYTES + 5];
+    for (base, new) in [
+        (noise(2 * SEGMENT_BYTES, 1), noise(2 * SEGMENT_BYTES, 2)),
+        (noise(SEGMENT_BYTES, 1), [words(3), noise(70_000, 4)].concat()),
+        (Vec::new(), words(5)),
+        (noise(10, 6), zeros.clone()),
+        (zeros, noise(10, 7)),
+        (noise(10, 8), Vec::new()),
+    ] {
+        let (_, summary) = delta(&base, &new);
+        let full = full(&new) as u64;
+        assert!(summary.bytes() <= full, "{} to {}: {} of {full}", base.len(), new.len(), summary.bytes());
+    }
+}
+
+#[test]
+fn content_that_has_moved_by_any_number_of_bytes_is_copied() {
+    let base = noise(6 * SEGMENT_BYTES, 1);
+    for inserted in [4096, 10_001] {
+        let new = [noise(inserted, 2), base.clone()].concat();
+        let (_, summary) = delta(&base, &new);
+        let most = inserted as u64 + inserted as u64 / 100 + 300;
+        assert!(summary.bytes() <= most, "{inserted} inserted: {} bytes", summary.bytes());
+    }
+}
+
+#[test]
+fn a_part_that_was_taken_away_and_one_that_moved_and_changed_cost_little() {
+    let base = noise(5 * SEGMENT_BYTES, 1);
+    let mut moved = base[900_000..1_100_000].to_vec();
+    moved.iter_mut().step_by(997).for_each(|byte| *byte = byte.wrapping_add(16));
+    let new = [&base[..333_333], &moved, &base[444_444..900_000]].concat();
+    let (_, summary) = delta(&base, &new);
+    assert!(summary.bytes() < 700, "{} bytes for 201 changed ones", summary.bytes());
+}
+
+/// Work is shared out differently with each number of threads: nothing of that may be seen.
+#[test]
+fn any_number_of_threads_makes_the_same_bytes() {
+    let base = noise(6 * SEGMENT_BYTES, 1);
+    let mut new = [&noise(5000, 2), &base[700_000..], &noise(6000, 3), &base[..600_001]].concat();
+    new.iter_mut().step_by(30_011).for_each(|byte| *byte ^= 1);
+    let one = delta_by(&base, &new, How { threads: 1, ..HOW });
+    for threads in [2, 4, 9] {
+        let many = delta_by(&base, &new, How { threads, ..HOW });
+        assert_eq!(one.0, many.0, "{threads} threads");
+        assert_eq!(one.1, many.1, "{threads} threads");
+    }
+}
+
+/// A piece has room for so much; what is larger is alone in its pieces.
+#[test]
+fn pieces_begin_where_the_one_before_is_full() {
+    let base = noise(8 * SEGMENT_BYTES, 1);
+    let mut new = base.clone();
+    for (segment, bytes) in [(0, 50_000), (1, 40_000), (2, 30_000), (4, 262_144), (5, 10), (7, 20_000)] {
+        let at = segment * SEGMENT_BYTES;
+        new[at..at + bytes].copy_from_slice(&noise(bytes, 100 + segment as u64));
+    }
+    let (all, summary) = delta(&base, &new);
+    let begins: Vec<_> = all.iter().map(|(_, made)| made.begins_piece).collect();
+    assert_eq!(begins, [true, false, true, false, true, true, false, false], "{:?}", ways(&all));
+    let (mut used, mut pieces) = (0, 0);
+    for (_, made) in &all {
+        used = if made.begins_piece { 0 } else { used };
+        pieces += usize::from(used == 0) * made.bytes.len().div_ceil(OBJECT_BYTES_MAX);
+        assert!(used == 0 || used + made.bytes.len() <= OBJECT_BYTES_MAX);
+        used += made.bytes.len();
+    }
+    assert_eq!(summary.pieces as usize, pieces);
+}
+
+/// Zeros, but for a few bytes.
+struct Sparse {
+    bytes: u64,
+    ones: Vec<u64>,
+}
+
+impl ReadAt for Sparse {
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn read_at(&self, at: u64, out: &mut [u8]) -> Result<()> {
+        out.fill(0);
+        for one in &self.ones {
+            if let Some(place) = one.checked_sub(at).and_then(|place| out.get_mut(place as usize)) {
+                *place = 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A run's pieces are told apart from the next run's: the device may begin there.
+#[test]
+fn a_run_begins_a_piece_even_where_nothing_travels() {
+    let run = (RUN_SEGMENTS_MAX * SEGMENT_BYTES) as u64;
+    let base = Sparse { bytes: run + 4 * SEGMENT_BYTES as u64, ones: vec![5000] };
+    let new = Sparse { bytes: base.bytes, ones: vec![5000, 9000, run + SEGMENT_BYTES as u64 + 7] };
+    let (all, _) = delta_by(&base, &new, HOW);
+    let begins: Vec<_> = all.iter().filter(|(_, made)| made.begins_piece).map(|(index, _)| *index).collect();
+    assert_eq!(begins, [0, RUN_SEGMENTS_MAX as u32]);
+    let patched: Vec<_> =
+        all.iter().filter(|(_, made)| !made.bytes.is_empty()).map(|(index, _)| *index).collect();
+    assert_eq!(patched, [0, RUN_SEGMENTS_MAX as u32 + 1]);
+}
+
+#[test]
+fn a_broken_frame_is_found_by_proving_it() {
+    let base = noise(3 * SEGMENT_BYTES, 1);
+    let mut new = [&noise(3000, 2), &base[..2 * SEGMENT_BYTES]].concat();
+    new[SEGMENT_BYTES + 99] ^= 1;
+    let (all, _) = delta(&base, &new);
+    assert_eq!(ways(&all)[..2], [Way::Patch, Way::Patch]);
+    type Damage = fn(&mut Vec<(u32, Made)>);
+    let breaks: [(&str, Damage); 7] = [
+        ("a bit", |all| all[1].1.bytes[5] ^= 1),
+        ("cut short", |all| all[0].1.bytes.truncate(1000)),
+        ("another way", |all| all[1].1.way = Way::Copy),
+        ("bytes too many", |all| all[1].1.bytes.extend(1..9)),
+        ("what was learned is forgotten", |all| all[1].1.begins_piece = true),
+        ("one missing", |all| drop(all.remove(1))),
+        ("the last missing", |all| drop(all.pop())),
+    ];
+    for (what, damage) in breaks {
+        let mut broken = all.clone();
+        damage(&mut broken);
+        assert!(prove(&base, &new, broken).is_err(), "{what}");
+    }
+}
