@@ -113,7 +113,7 @@ fn run(mut args: lexopt::Parser) -> Outcome {
         Some(Value(command)) if command == "deb" => deb::run(args),
         Some(Value(command)) if command == "recipes" => recipes::run(args),
         Some(Value(command)) if command == "footprint" => measure::run("footprint", args),
-        Some(Value(command)) if command == "bench" => measure::run("install", args),
+        Some(Value(command)) if command == "bench" => measure::bench(args),
         Some(Value(command)) if command == "mutants" => mutants::run(args),
         Some(Value(command)) if command == "swarm" => sim::swarm(args),
         Some(Value(command)) if command == "reliability" => reliability::run(args),

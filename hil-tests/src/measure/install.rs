@@ -14,11 +14,12 @@
 //! target or the running group hold a segment already (both are read), and it reads the running group's
 //! slot, in which no segment is the same.
 
-use super::{Words, image, mib};
+use super::stage::packing;
+use super::{Measured, Words, image, mib};
 use crate::board::{Bootloader, rootfs};
 use crate::disk::{Disk, MIB};
-use crate::gateway::{COMPATIBLE, Gateway, Plan};
-use crate::operator::{Operator, Packing};
+use crate::gateway::{Gateway, Plan};
+use crate::operator::Operator;
 use crate::pki::Pki;
 use crate::programs::Programs;
 use crate::{Doing, Result, Trouble};
@@ -55,24 +56,16 @@ struct Round {
 }
 
 /// Measures, and prints the table.
-pub fn measure(words: &Words) -> Result<bool> {
+pub fn measure(words: &Words) -> Result<Measured> {
     let bytes = words.sizes.first().copied().unwrap_or(1024 * MIB);
-    let programs = Programs::with_agent(&words.agent)?;
+    let programs = Programs::with_agent(words.agent()?)?;
     let folder = words.workshop()?;
     let at = |name: &str| folder.path().join(name);
     let operator = Operator::new(&programs.ctl, &at("operator"), FLEET)?;
     let (old, new) = (at("1.img"), at("2.img"));
     image(&old, "1.0.0", bytes)?;
     image(&new, "2.0.0", bytes)?;
-    let bundle = operator.pack(&Packing {
-        image: &new,
-        compatible: COMPATIBLE,
-        version: "2.0.0",
-        security_version: 2,
-        tries: 3,
-        deadline_s: 60,
-        level: 3,
-    })?;
+    let bundle = operator.pack(&packing(&new))?;
     let plan = Plan {
         folder: at("gw-0001"),
         agent: programs.agent,
@@ -112,7 +105,7 @@ pub fn measure(words: &Words) -> Result<bool> {
         rounds.push(Round { install, dd, hash });
     }
     report(&rounds);
-    Ok(true)
+    Ok(Measured { within: true, json: serde_json::Value::Null })
 }
 
 fn report(rounds: &[Round]) {
