@@ -84,7 +84,7 @@ pub fn measure(words: &Words) -> Result<Measured> {
     let running = &gateway.board().files().running;
     std::fs::write(running, "A\n").doing(|| running.display().to_string())?;
     let wire = std::fs::metadata(&bundle.path).doing(|| bundle.path.display().to_string())?.len();
-    println!("image {:.0} MiB, bundle {:.1} MiB, in {}\n", mib(bytes), mib(wire), words.folder.display());
+    println!("image {:.0} MiB, bundle {:.1} MiB, in {}\n", mib(bytes), mib(wire), folder.path().display());
 
     let disk = gateway.board().disk();
     let mut rounds = Vec::new();

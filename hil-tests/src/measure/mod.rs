@@ -1,16 +1,21 @@
 //! What `cargo xtask footprint` and `cargo xtask bench` measure, on the static release binary that xtask has built.
 //!
 //! * [`footprint`] resident memory of the daemon while it takes an image from a Mosquitto
+//! * [`pair`] pairs of images, real and made up
+//! * [`size`] bytes on the wire of every method on every pair, and what they cost
 //! * [`link`] how much of a slow, far, losing link a download fills, and the agent's memory meanwhile
 //! * [`install`] the time of an install from a local file, beside `dd` and SHA-256
 //!
 //! All print Markdown; the bench's parts keep their rows as JSON, too. What a figure is held against is its budget in
 //! `agent/docs/DESIGN.md`.
 
+mod cost;
 pub mod footprint;
 pub mod install;
 pub mod link;
 mod memory;
+pub mod pair;
+pub mod size;
 mod stage;
 mod table;
 
@@ -27,10 +32,15 @@ pub const HELP: &str = "\
 measure footprint --agent FILE [--folder DIR] [--size MIB]...      [64 and 1024]
 measure install   --agent FILE [--folder DIR] [--size MIB] [--rounds N] [--json FILE]    [1024, 3]
 measure link      --agent FILE [--folder DIR] [--only TEXT]... [--json FILE]
+measure pair      [--folder DIR] [--formats ext4,erofs,squashfs]
+measure size      [--apply FILE] [--folder DIR] [--only TEXT]... [--json FILE]
+measure bench     all of the last four, with their defaults
 
   --agent FILE    the device binary
-  --folder DIR    where images, bundles and the disk are made [the folder for temporary files]
-  --only TEXT     only rows whose name has this text in it
+  --apply FILE    the device's apply path alone, as a program
+  --folder DIR    where images, bundles and the disk are made [the folder for temporary files];
+                  pair and size: where pairs of images stand [target/pairs]
+  --only TEXT     only rows whose name (of size: `pair: method`) has this text in it
   --json FILE     write the rows into this file, too
 ";
 
@@ -41,8 +51,12 @@ pub struct Words {
     pub what: String,
     /// The device binary.
     pub agent: Option<PathBuf>,
-    /// Where everything is made; a folder in it, which goes at the end.
-    pub folder: PathBuf,
+    /// The apply path alone.
+    pub apply: Option<PathBuf>,
+    /// Where pairs stand, or where everything is made, in a folder that goes at the end.
+    pub folder: Option<PathBuf>,
+    /// Of the real pair.
+    pub formats: String,
     /// Sizes of images, in bytes.
     pub sizes: Vec<u64>,
     /// How often.
@@ -68,6 +82,9 @@ pub fn measure(words: &Words) -> Result<bool> {
         "footprint" => footprint::measure(words),
         "install" => install::measure(words),
         "link" => link::measure(words),
+        "size" => size::measure(words),
+        "pair" => pair::make(words).map(|()| Measured { within: true, json: serde_json::Value::Null }),
+        "bench" => all(words),
         other => Err(Trouble::new(format!("expected one of these, found {other:?}\n\n{HELP}"))),
     }?;
     if let Some(path) = &words.json {
@@ -76,13 +93,32 @@ pub fn measure(words: &Words) -> Result<bool> {
     Ok(within)
 }
 
+/// All parts of the bench, one after another.
+fn all(words: &Words) -> Result<Measured> {
+    pair::make(words)?;
+    let (mut within, mut json) = (true, serde_json::Map::new());
+    for (name, measure) in [
+        ("size", size::measure as fn(&Words) -> Result<Measured>),
+        ("link", link::measure),
+        ("install", install::measure),
+    ] {
+        println!("\n## {name}\n");
+        let measured = measure(words)?;
+        within &= measured.within;
+        json.insert(name.to_owned(), measured.json);
+    }
+    Ok(Measured { within, json: json.into() })
+}
+
 impl Words {
     /// Reads the arguments.
     pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Words> {
         let mut words = Words {
             what: String::new(),
             agent: None,
-            folder: std::env::temp_dir(),
+            apply: None,
+            folder: None,
+            formats: "ext4,erofs,squashfs".into(),
             sizes: Vec::new(),
             rounds: 3,
             only: Vec::new(),
@@ -93,7 +129,11 @@ impl Words {
         while let Some(word) = parser.next().map_err(wrong)? {
             match word {
                 Long("agent") => words.agent = Some(path(&mut parser).map_err(wrong)?),
-                Long("folder") => words.folder = parser.value().map_err(wrong)?.into(),
+                Long("apply") => words.apply = Some(path(&mut parser).map_err(wrong)?),
+                Long("folder") => words.folder = Some(path(&mut parser).map_err(wrong)?),
+                Long("formats") => {
+                    words.formats = parser.value().and_then(ValueExt::string).map_err(wrong)?;
+                }
                 Long("size") => {
                     let size: u64 = parser.value().and_then(|value| value.parse()).map_err(wrong)?;
                     words.sizes.push(size * MIB);
@@ -125,10 +165,16 @@ impl Words {
         self.only.is_empty() || self.only.iter().any(|only| row.contains(only.as_str()))
     }
 
-    /// A folder of our own in [`Words::folder`].
+    /// Where pairs of images stand.
+    fn pairs(&self) -> PathBuf {
+        self.folder.clone().unwrap_or_else(|| crate::programs::target().join("pairs"))
+    }
+
+    /// A folder of our own where everything is made.
     fn workshop(&self) -> Result<TempDir> {
-        let folder = tempfile::Builder::new().prefix("mainstay-measure-").tempdir_in(&self.folder);
-        folder.doing(|| self.folder.display().to_string())
+        let place = self.folder.clone().unwrap_or_else(std::env::temp_dir);
+        let folder = tempfile::Builder::new().prefix("mainstay-measure-").tempdir_in(&place);
+        folder.doing(|| place.display().to_string())
     }
 }
 
