@@ -3,11 +3,12 @@
 //! What measures stands in `hil-tests` (`measure`), which has the broker, the board and the images; it is started through
 //! cargo, so that this crate depends on nothing of ours. All further words go to it: `cargo xtask footprint --size 16`.
 
+use crate::target::{TARGETS, Tree};
 use crate::{Failure, Outcome, size, tools};
 use std::ffi::OsString;
 
 /// Parts of the bench, in the order in which `bench` alone plays them.
-const PARTS: [&str; 2] = ["link", "install"];
+const PARTS: [&str; 4] = ["pair", "size", "link", "install"];
 
 /// `bench`, and its part where one is named.
 pub fn bench(args: lexopt::Parser) -> Outcome {
@@ -37,16 +38,38 @@ pub fn run(what: &str, mut args: lexopt::Parser) -> Outcome {
 }
 
 fn measure(what: &str, further: Vec<OsString>) -> Outcome {
-    let (binary, light) = size::host_binary()?;
     let mut cargo = tools::cargo();
-    cargo.args(["run", "--quiet", "--package", "mainstay-hil", "--bin", "measure", "--", what, "--agent"]);
-    let status = cargo.arg(binary).args(further).status().map_err(|e| format!("cargo: {e}"))?;
+    cargo.args(["run", "--quiet", "--package", "mainstay-hil", "--bin", "measure", "--", what]);
+    let mut light = true;
+    if !matches!(what, "pair" | "size") {
+        let (binary, is_light) = size::host_binary()?;
+        light = is_light;
+        cargo.arg("--agent").arg(binary);
+    }
+    if matches!(what, "size" | "bench") {
+        match apply() {
+            Ok(apply) => drop(cargo.arg("--apply").arg(apply)),
+            Err(why) => eprintln!("the apply path alone is not measured: {why}"),
+        }
+    }
+    let status = cargo.args(further).status().map_err(|e| format!("cargo: {e}"))?;
     match (status.code(), light) {
         (Some(0), true) => Ok(()),
         (Some(0), false) => Err(Failure::AboveBudget("the binary's size".into())),
         (Some(1), _) => Err(Failure::AboveBudget("see the lines above".into())),
         _ => Err(Failure::Unmeasured(format!("{what}: {status}"))),
     }
+}
+
+/// The device's apply path as a program of its own, static, as the device binary is.
+fn apply() -> Result<std::path::PathBuf, String> {
+    let source = tools::workspace().join("agent/daemon/examples/apply.rs");
+    if !source.is_file() {
+        return Err(format!("not available in this build: no {}", source.display()));
+    }
+    let host = TARGETS.iter().find(|target| target.is_native());
+    let host = host.ok_or_else(|| format!("no static target for {}", std::env::consts::ARCH))?;
+    host.build_example(&Tree::ours(), "apply")
 }
 
 #[cfg(test)]
@@ -63,6 +86,7 @@ mod tests {
             ("--json x",                "bench",    words(&["--json", "x"])),
             ("install --size 64",       "install",  words(&["--size", "64"])),
             ("link",                    "link",     words(&[])),
+            ("pair --folder x",         "pair",     words(&["--folder", "x"])),
         ];
         for (line, expected, further) in cases {
             let found = read(line).unwrap_or_else(|_| panic!("{line}: refused"));
