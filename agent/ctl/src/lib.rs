@@ -8,7 +8,10 @@
 //! |---|---|
 //! | [`keys`] | ed25519 key files: made, protected by a passphrase, read back |
 //! | [`trust`] | trust roots: made, rotated, signed by several people one after the other |
+//! | [`layout`] | which bytes of an image belong to which file |
+//! | [`delta`] | the smallest way to make each segment of an image, given an older one |
 //! | [`bundle`] | bundle files: packed on all cores, signed, verified to the last byte, looked into |
+//! | [`layout`] | which bytes of an image belong to which file, for a delta that holds files against their old selves |
 //! | [`broker`] | one MQTT 5 connection that waits for what it said to be taken |
 //! | [`publish`] | a bundle and a desired state onto a broker, in an order that no gateway can trip over |
 //! | [`rollout`] | the desired state on a broker: read, held against the trust root, replaced |
@@ -17,9 +20,11 @@
 pub mod broker;
 pub mod bundle;
 pub mod cli;
+pub mod delta;
 pub mod fail;
 pub mod files;
 pub mod keys;
+pub mod layout;
 pub mod meter;
 pub mod publish;
 pub mod rollout;

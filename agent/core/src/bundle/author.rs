@@ -20,6 +20,8 @@ pub struct RunBuilder {
     segments: Vec<(Encoding, usize)>,
     pieces: Vec<Vec<u8>>,
     open: Vec<u8>,
+    /// What patches have learned was forgotten since the last byte.
+    forgotten: bool,
 }
 
 /// One finished run.
@@ -30,6 +32,8 @@ pub struct Run {
     pub route_page: Vec<u8>,
     /// The pieces, in order.
     pub pieces: Vec<Vec<u8>>,
+    /// The digests of the segments' contents.
+    pub digests: Vec<Digest>,
 }
 
 impl RunBuilder {
@@ -60,15 +64,18 @@ impl RunBuilder {
     ) -> Result<()> {
         if begins_piece {
             self.close();
+            self.forgotten = true;
         }
         let room = OBJECT_BYTES_MAX - self.open.len();
-        if !begins_piece && !encoded.is_empty() && (self.open.is_empty() || encoded.len() > room) {
+        let new_piece = self.open.is_empty() || encoded.len() > room;
+        if new_piece && !self.forgotten && !encoded.is_empty() {
             let (segment, bytes) = (self.segments.len(), encoded.len());
             return Err(fault!(
                 Refused,
                 "run: segment {segment}: {encoding:?} of {bytes} bytes needs a piece of its own (the one in progress has room for {room})"
             ));
         }
+        self.forgotten &= encoded.is_empty();
         self.push(content, encoding, encoded)
     }
 
@@ -106,7 +113,7 @@ impl RunBuilder {
             route_page.extend_from_slice(&[*encoding as u8, a, b, c]);
         }
         self.list_pieces(&mut route_page);
-        Run { segment_page: self.segment_page(first), route_page, pieces: self.pieces }
+        Run { segment_page: self.segment_page(first), route_page, pieces: self.pieces, digests: self.digests }
     }
 
     /// The same for a delta route: its route page holds the digests too.
@@ -132,7 +139,12 @@ impl RunBuilder {
             }
         }
         self.list_pieces(&mut page);
-        Run { segment_page: self.segment_page(first), route_page: page, pieces: self.pieces }
+        Run {
+            segment_page: self.segment_page(first),
+            route_page: page,
+            pieces: self.pieces,
+            digests: self.digests,
+        }
     }
 
     fn segment_page(&self, first: u32) -> Vec<u8> {

@@ -118,6 +118,8 @@ fn what_begins_no_piece_is_not_put_into_one_for_which_it_was_not_made() {
     push(Encoding::Copy, 0, false).unwrap();
     push(Encoding::Patch, 200_000, true).unwrap();
     refused(push(Encoding::Patch, 1, false), "segment 4: Patch of 1 bytes");
+    push(Encoding::Copy, 0, true).unwrap();
+    push(Encoding::Patch, 1, false).unwrap(); // forgotten, and no byte since
 }
 
 #[test]

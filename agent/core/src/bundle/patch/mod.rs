@@ -43,6 +43,7 @@ pub trait Base {
 }
 
 /// What lasts over the segments of a piece. 164 KiB: 131 of the model, 32 of the map.
+#[cfg_attr(any(test, feature = "author"), derive(Clone))] // whoever makes patches tries, and goes back
 pub struct PatchState {
     model: Model,
     map: Map,
@@ -229,20 +230,39 @@ pub fn patch(
     base: &mut dyn Base,
     content: &[u8],
 ) -> Result<alloc::vec::Vec<u8>> {
-    if ops.len() + usize::from(map.is_some()) > PATCH_OPERATIONS_MAX {
+    match map {
+        Some(map) => patch_with(ops, &[(0, map)], at, state, base, content),
+        None => patch_with(ops, &[], at, state, base, content),
+    }
+}
+
+/// The same for a segment that holds parts of several executables: each map is sent before the operation whose index stands
+/// with it, in ascending order.
+#[cfg(any(test, feature = "author"))]
+pub fn patch_with(
+    ops: &[Op],
+    maps: &[(usize, &Map)],
+    at: u64,
+    state: &mut PatchState,
+    base: &mut dyn Base,
+    content: &[u8],
+) -> Result<alloc::vec::Vec<u8>> {
+    if ops.len() + maps.len() > PATCH_OPERATIONS_MAX || maps.len() > PATCH_MAPS_MAX {
         return Err(fault!(
             Refused,
-            "patch at {at}: expected at most {PATCH_OPERATIONS_MAX} operations, found {}",
-            ops.len()
+            "patch at {at}: expected at most {PATCH_OPERATIONS_MAX} operations and {PATCH_MAPS_MAX} maps, found {} and {}",
+            ops.len(),
+            maps.len()
         ));
     }
     let mut writer = Writer::new();
-    if let Some(map) = map {
-        state.kind(&mut writer, MAP);
-        state.write_map(&mut writer, map)?;
-    }
+    let mut maps = maps.iter().peekable();
     let mut filled = 0;
-    for op in ops {
+    for (index, op) in ops.iter().enumerate() {
+        while let Some((_, map)) = maps.next_if(|(before, _)| *before == index) {
+            state.kind(&mut writer, MAP);
+            state.write_map(&mut writer, map)?;
+        }
         let (kind, length) = match op {
             Op::Copy { length, .. } => (COPY, *length),
             Op::Add { length, .. } => (ADD, *length),

@@ -20,6 +20,7 @@ const COUNTERS: usize = 1 << 16;
 const MIXERS: usize = 128;
 
 /// What has been learned.
+#[cfg_attr(any(test, feature = "author"), derive(Clone))]
 pub struct Model {
     /// Probability of a one in the upper 12 bits, confidence in the lower 4.
     counters: [u16; COUNTERS],

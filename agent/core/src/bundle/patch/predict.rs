@@ -12,6 +12,7 @@
 use crate::limits::PATCH_MAP_ENTRIES_MAX;
 
 /// By how much each address of an executable has moved. 32 KiB.
+#[cfg_attr(any(test, feature = "author"), derive(Clone))]
 pub struct Map {
     /// The lowest address, where values in memory hold whole addresses.
     pub bias: u64,

@@ -1,0 +1,191 @@
+//! A segment before its frame is written: its content, the operations that make it, and what each of them weighs.
+//!
+//! Drafts are made side by side on all cores; frames are written one after the other, for each learns from those before.
+
+use super::plan::{Guess, Owner, Plan, Span};
+use crate::Result;
+use crate::fail;
+use crate::layout::ReadAt;
+use mainstay_core::bundle::patch::{From, Op, Transform};
+use mainstay_core::limits::SEGMENT_BYTES;
+
+/// A segment's operations, and what else is known of it.
+pub struct Draft {
+    /// Where the segment stands.
+    pub at: u64,
+    /// What it is.
+    pub content: Vec<u8>,
+    /// Whether nothing has to travel.
+    pub free: Free,
+    /// What makes it.
+    pub ops: Vec<Op>,
+    /// The index of the first operation that needs a map, and which map: wherever another one is needed than before.
+    pub maps: Vec<(usize, usize)>,
+    /// What parts of it cost, roughly: an index into the plan's owners (or beyond, for copies), and a weight.
+    pub weights: Vec<(usize, u64)>,
+    /// Bytes that differ from the base without transforms, and with them.
+    pub wrong: (u64, u64),
+    /// Bytes that no span covers.
+    pub extra: u64,
+    /// The zstd frame, where it may well be the smallest.
+    pub zstd: Option<Vec<u8>>,
+}
+
+/// Segments that cost nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Free {
+    /// All zero.
+    Zero,
+    /// As in the base.
+    Copy,
+    /// It costs something.
+    No,
+}
+
+/// Drafts segment `index`.
+pub fn draft(base: &dyn ReadAt, new: &dyn ReadAt, plan: &Plan, index: usize, level: i32) -> Result<Draft> {
+    let at = index as u64 * SEGMENT_BYTES as u64;
+    let mut content = vec![0; (new.bytes() - at).min(SEGMENT_BYTES as u64) as usize];
+    new.read_at(at, &mut content)?;
+    let free = free(base, at, &content)?;
+    let mut draft = Draft {
+        at,
+        content,
+        free,
+        ops: Vec::new(),
+        maps: Vec::new(),
+        weights: Vec::new(),
+        wrong: (0, 0),
+        extra: 0,
+        zstd: None,
+    };
+    if free == Free::No {
+        draft.fill(base, plan)?;
+        if (draft.extra + draft.wrong.1) * LIKELY > draft.content.len() as u64 {
+            draft.zstd = Some(zstd(&draft.content, level)?);
+        }
+    }
+    Ok(draft)
+}
+
+fn free(base: &dyn ReadAt, at: u64, content: &[u8]) -> Result<Free> {
+    if content.iter().all(|byte| *byte == 0) {
+        return Ok(Free::Zero);
+    }
+    if base.bytes() < at + content.len() as u64 {
+        return Ok(Free::No);
+    }
+    let mut before = vec![0; content.len()];
+    base.read_at(at, &mut before)?;
+    Ok(if before == content { Free::Copy } else { Free::No })
+}
+
+/// One zstd frame.
+pub fn zstd(content: &[u8], level: i32) -> Result<Vec<u8>> {
+    let mut frame = vec![0; zstd_safe::compress_bound(content.len())];
+    let used = zstd_safe::compress(frame.as_mut_slice(), content, level)
+        .map_err(|code| fail!("zstd: {}", zstd_safe::get_error_name(code)))?;
+    frame.truncate(used);
+    Ok(frame)
+}
+
+impl Draft {
+    /// Where the segment ends.
+    fn end(&self) -> u64 {
+        self.at + self.content.len() as u64
+    }
+
+    fn fill(&mut self, base: &dyn ReadAt, plan: &Plan) -> Result<()> {
+        let (mut at, end) = (self.at, self.end());
+        let first = plan.spans.partition_point(|span| span.end() <= at);
+        let spans = plan.spans.iter().skip(first).map_while(|span| span.within(self.at, end));
+        for span in spans.collect::<Vec<_>>() {
+            self.extra(plan, at, span.new);
+            self.span(base, plan, &span)?;
+            at = span.end();
+        }
+        self.extra(plan, at, end);
+        Ok(())
+    }
+
+    fn extra(&mut self, plan: &Plan, from: u64, to: u64) {
+        if from < to {
+            let length = to - from;
+            self.ops.push(Op::Extra { length: length as u32 });
+            self.extra += length;
+            self.weigh(plan, from, OPERATION + length / 3);
+        }
+    }
+
+    /// A copy where nothing has changed, else what differs is added.
+    fn span(&mut self, base: &dyn ReadAt, plan: &Plan, span: &Span) -> Result<()> {
+        let mut predicted = vec![0; span.bytes as usize];
+        base.read_at(span.base, &mut predicted)?;
+        let begin = (span.new - self.at) as usize;
+        let content = &self.content[begin..begin + predicted.len()];
+        let before = differing(&predicted, content);
+        let length = span.bytes as u32;
+        if before == 0 {
+            self.copy(span.base, length);
+            self.weigh(plan, span.new, OPERATION);
+            return Ok(());
+        }
+        let guess = span.guess.filter(|guess| guess.transform != Transform::None);
+        let mut after = before;
+        if let Some(guess) = guess {
+            guess.transform.apply(&mut predicted, guess.address, guess.anchor, &plan.maps[guess.map]);
+            after = differing(&predicted, content);
+        }
+        let guess = guess.filter(|_| after < before);
+        let wrong = before.min(after);
+        self.add(span.base, length, guess);
+        self.wrong = (self.wrong.0 + before, self.wrong.1 + wrong);
+        self.weigh(plan, span.new, OPERATION + wrong);
+        Ok(())
+    }
+
+    /// Goes on with the copy before it where that ends here.
+    fn copy(&mut self, at: u64, length: u32) {
+        match self.ops.last_mut() {
+            Some(Op::Copy { length: before, at: from }) if *from + u64::from(*before) == at => {
+                *before += length
+            }
+            _ => self.ops.push(Op::Copy { length, at }),
+        }
+    }
+
+    fn add(&mut self, at: u64, length: u32, guess: Option<Guess>) {
+        let none = From { at, transform: Transform::None, address: 0, anchor: 0 };
+        let Some(Guess { transform, address, anchor, map }) = guess else {
+            return self.ops.push(Op::Add { length, from: none });
+        };
+        if self.maps.last().is_none_or(|(_, last)| *last != map) {
+            self.maps.push((self.ops.len(), map));
+        }
+        self.ops.push(Op::Add { length, from: From { at, transform, address, anchor } });
+    }
+
+    fn weigh(&mut self, plan: &Plan, at: u64, weight: u64) {
+        let owner = owner(&plan.owners, at).unwrap_or(plan.owners.len());
+        match self.weights.last_mut() {
+            Some((last, sum)) if *last == owner => *sum += weight,
+            _ => self.weights.push((owner, weight)),
+        }
+    }
+}
+
+fn owner(owners: &[Owner], at: u64) -> Option<usize> {
+    let index = owners.partition_point(|owner| owner.extent.at <= at).checked_sub(1)?;
+    let Owner { extent, .. } = &owners[index];
+    (at < extent.at + extent.bytes).then_some(index)
+}
+
+/// At how many places they differ.
+pub fn differing(a: &[u8], b: &[u8]) -> u64 {
+    a.iter().zip(b).map(|(a, b)| u64::from(a != b)).sum()
+}
+
+/// What an operation costs, about: its kind, its length, its jump.
+const OPERATION: u64 = 4;
+/// From an eighth of new or wrong bytes on, zstd may well be smaller than a patch.
+const LIKELY: u64 = 8;

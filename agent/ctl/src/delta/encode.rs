@@ -1,0 +1,233 @@
+//! Segments in their final form, in order: of patch, zstd frame and bytes the smallest, and where pieces begin.
+//!
+//! ```text
+//! drafts, side by side:   0 1 2 3 │ 4 5 6 7 │ …
+//! frames, in order:       0►1►2►3 ► 4►5►6►7 ► …      what one frame has learned helps the next, within a piece
+//! ```
+//! A piece holds at most `OBJECT_BYTES_MAX` of encodings; what does not fit any more begins a new one, with nothing learned. Each
+//! patch is undone at once, with a state of its own, and compared with the segment.
+
+use super::draft::{Draft, Free, draft, zstd};
+use super::parallel::in_parallel;
+use super::plan::Plan;
+use super::prove::{Maker, Pread};
+use super::{How, Made, Source, Summary, Way};
+use crate::Result;
+use crate::layout::ReadAt;
+use mainstay_core::bundle::patch::{Map, Op, PatchState, Transform, patch_with};
+use mainstay_core::limits::*;
+use std::collections::BTreeMap;
+
+/// Encodes all segments by the plan.
+pub fn encode(
+    base: &dyn ReadAt,
+    new: &dyn ReadAt,
+    plan: &Plan,
+    how: How,
+    take: &mut dyn FnMut(u32, Made) -> Result<()>,
+) -> Result<Summary> {
+    let count = new.bytes().div_ceil(SEGMENT_BYTES as u64) as usize;
+    let (mut row, batch) = (Row::new(base, plan, how), how.threads.max(1) * DRAFTS_PER_THREAD);
+    for first in (0..count).step_by(batch) {
+        let drafts = in_parallel(how.threads, batch.min(count - first), &|index| {
+            draft(base, new, plan, first + index, how.level)
+        })?;
+        for (index, draft) in (first as u32..).zip(drafts) {
+            let made = row.next(index, &draft)?;
+            take(index, made)?;
+        }
+    }
+    Ok(row.finish())
+}
+
+/// What has been written so far of a route.
+struct Row<'a> {
+    base: Pread<'a>,
+    plan: &'a Plan,
+    level: i32,
+    state: Box<PatchState>,
+    /// The map that patches know.
+    map: Option<usize>,
+    /// Bytes in the piece in progress.
+    used: usize,
+    maker: Maker<'a>,
+    summary: Summary,
+    files: BTreeMap<usize, u64>,
+    wrong: (u64, u64),
+}
+
+/// A patch, and what is known behind it.
+struct Tried {
+    frame: Vec<u8>,
+    state: Box<PatchState>,
+    map: Option<usize>,
+}
+
+impl<'a> Row<'a> {
+    fn new(base: &'a dyn ReadAt, plan: &'a Plan, how: How) -> Self {
+        Row {
+            base: Pread::new(base),
+            plan,
+            level: how.level,
+            state: Box::default(),
+            map: None,
+            used: 0,
+            maker: Maker::new(base),
+            summary: Summary::default(),
+            files: BTreeMap::new(),
+            wrong: (0, 0),
+        }
+    }
+
+    fn next(&mut self, index: u32, draft: &Draft) -> Result<Made> {
+        let begins_run = (index as usize).is_multiple_of(RUN_SEGMENTS_MAX);
+        if begins_run {
+            self.begin();
+        }
+        let (way, bytes, begins_piece) = match draft.free {
+            Free::Zero => (Way::Zero, Vec::new(), false),
+            Free::Copy => (Way::Copy, Vec::new(), false),
+            Free::No => self.smallest(draft)?,
+        };
+        let made = Made { way, bytes, begins_piece: begins_piece || begins_run };
+        if self.used == 0 && !made.bytes.is_empty() || begins_piece {
+            self.summary.pieces += made.bytes.len().div_ceil(OBJECT_BYTES_MAX) as u32;
+        }
+        self.used += made.bytes.len();
+        self.maker.prove(draft.at, &made, &draft.content)?;
+        self.count(draft, &made);
+        Ok(made)
+    }
+
+    /// A piece begins here.
+    fn begin(&mut self) {
+        self.state.reset();
+        (self.map, self.used) = (None, 0);
+    }
+
+    fn fits(&self, bytes: usize) -> bool {
+        self.used + bytes <= OBJECT_BYTES_MAX
+    }
+
+    /// The smallest way, and whether a piece begins with it. What is alone in its pieces leaves no room behind it, so the next
+    /// begins one.
+    fn smallest(&mut self, draft: &Draft) -> Result<(Way, Vec<u8>, bool)> {
+        let patch = self.patch(draft)?;
+        let limit = patch.as_ref().map_or(draft.content.len(), |(tried, _)| tried.frame.len());
+        let zstd = self.zstd(draft, limit)?.filter(|frame| frame.len() < limit);
+        let (way, bytes) = match (patch, zstd) {
+            (Some((tried, begins)), None) if tried.frame.len() < draft.content.len() => {
+                if begins {
+                    self.begin();
+                }
+                (self.state, self.map) = (tried.state, tried.map);
+                self.wrong = (self.wrong.0 + draft.wrong.0, self.wrong.1 + draft.wrong.1);
+                return Ok((Way::Patch, tried.frame, begins));
+            }
+            (_, Some(frame)) => (Way::Zstd, frame),
+            (_, None) => (Way::Raw, draft.content.clone()),
+        };
+        let begins = !self.fits(bytes.len());
+        if begins {
+            self.begin();
+        }
+        Ok((way, bytes, begins))
+    }
+
+    /// The patch, if one is worth trying: behind what is known, or with nothing known where it does not fit into this piece.
+    fn patch(&self, draft: &Draft) -> Result<Option<(Tried, bool)>> {
+        if draft.extra * NEW_OF > draft.content.len() as u64 * NEW || draft.ops.len() > OPERATIONS_MOST {
+            return Ok(None);
+        }
+        let tried = self.attempt(draft, self.state.clone(), self.map)?;
+        if self.fits(tried.frame.len()) {
+            return Ok(Some((tried, false)));
+        }
+        Ok(Some((self.attempt(draft, Box::default(), None)?, true)))
+    }
+
+    fn attempt(&self, draft: &Draft, mut state: Box<PatchState>, known: Option<usize>) -> Result<Tried> {
+        let mut base = Pread::new(self.base.image());
+        let (ops, sent) = self.sendable(draft, known);
+        let maps: Vec<(usize, &Map)> = sent.iter().map(|(at, map)| (*at, &*self.plan.maps[*map])).collect();
+        let frame = patch_with(&ops, &maps, draft.at, &mut state, &mut base, &draft.content)?;
+        Ok(Tried { frame, state, map: sent.last().map_or(known, |(_, map)| Some(*map)) })
+    }
+
+    /// The operations, and the maps that are not known yet. Beyond as many maps as a frame may hold, operations do without.
+    fn sendable(&self, draft: &Draft, known: Option<usize>) -> (Vec<Op>, Vec<(usize, usize)>) {
+        let mut maps = draft.maps.clone();
+        if maps.first().is_some_and(|(_, map)| Some(*map) == known) {
+            maps.remove(0);
+        }
+        let mut ops = draft.ops.clone();
+        if let Some((from, _)) = maps.get(PATCH_MAPS_MAX).copied() {
+            for op in &mut ops[from..] {
+                if let Op::Add { from, .. } = op {
+                    (from.transform, from.address, from.anchor) = (Transform::None, 0, 0);
+                }
+            }
+        }
+        maps.truncate(PATCH_MAPS_MAX);
+        (ops, maps)
+    }
+
+    /// The zstd frame, unless a quick one says that it cannot come below `limit`.
+    fn zstd(&self, draft: &Draft, limit: usize) -> Result<Option<Vec<u8>>> {
+        if let Some(frame) = &draft.zstd {
+            return Ok(Some(frame.clone()));
+        }
+        if limit <= HARDLY {
+            return Ok(None);
+        }
+        let quick = zstd(&draft.content, QUICK_LEVEL)?;
+        match self.level {
+            level if level <= QUICK_LEVEL => Ok(Some(quick)),
+            _ if quick.len() / 2 > limit => Ok(None),
+            level => zstd(&draft.content, level).map(Some),
+        }
+    }
+
+    fn count(&mut self, draft: &Draft, made: &Made) {
+        let tally = &mut self.summary.ways[made.way as usize];
+        (tally.segments, tally.bytes) = (tally.segments + 1, tally.bytes + made.bytes.len() as u64);
+        let total: u64 = draft.weights.iter().map(|(_, weight)| weight).sum();
+        let (mut summed, mut given) = (0, 0);
+        for (owner, weight) in &draft.weights {
+            summed += weight;
+            let share = made.bytes.len() as u64 * summed / total.max(1) - given;
+            given += share;
+            let source = self.plan.owners.get(*owner).map_or(Source::Copies, |owner| owner.source);
+            self.summary.sources[source as usize] += share;
+            *self.files.entry(*owner).or_default() += share;
+        }
+    }
+
+    fn finish(mut self) -> Summary {
+        let mut files = BTreeMap::<&str, u64>::new();
+        for (owner, bytes) in &self.files {
+            if let Some(path) = self.plan.owners.get(*owner).and_then(|owner| owner.path.as_deref()) {
+                *files.entry(path).or_default() += bytes;
+            }
+        }
+        self.summary.files = files.into_iter().map(|(path, bytes)| (path.to_owned(), bytes)).collect();
+        self.summary.files.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        let patched = self.summary.ways[Way::Patch as usize].bytes;
+        let (before, after) = self.wrong;
+        self.summary.transforms_saved = (before - after) * patched / after.max(1) / 2;
+        self.summary
+    }
+}
+
+const DRAFTS_PER_THREAD: usize = 8;
+/// A segment of which more than seven eighths are new is left to zstd: the codec's statistics would save some percent more, and
+/// cost the gateway fifty times the time.
+const NEW: u64 = 7;
+const NEW_OF: u64 = 8;
+/// With room for the maps.
+const OPERATIONS_MOST: usize = PATCH_OPERATIONS_MAX - PATCH_MAPS_MAX;
+/// No zstd frame of a segment that is neither zero nor a copy comes below this and below its patch as well, or it saves nothing
+/// to speak of.
+const HARDLY: usize = 64;
+/// Takes two milliseconds for a segment; no level halves what it makes.
+const QUICK_LEVEL: i32 = 3;

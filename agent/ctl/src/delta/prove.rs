@@ -1,0 +1,114 @@
+//! What a gateway does with a delta, done here first: the tool ships no patch that does not work.
+
+use super::{Made, Way};
+use crate::fail::{Failure, Within};
+use crate::layout::ReadAt;
+use crate::{Result, fail};
+use mainstay_core::bundle::patch::{self, PatchState};
+use mainstay_core::fault;
+use mainstay_core::limits::SEGMENT_BYTES;
+
+/// Makes the segments again as a gateway does, and compares them with `new`: all of them, in order.
+pub fn prove(base: &dyn ReadAt, new: &dyn ReadAt, made: impl IntoIterator<Item = (u32, Made)>) -> Result<()> {
+    let (total, mut at, mut maker) = (new.bytes(), 0, Maker::new(base));
+    let mut content = Vec::new();
+    for (index, made) in made {
+        let expected = (at / SEGMENT_BYTES as u64) as u32;
+        if index != expected || at >= total {
+            return Err(fail!("delta: expected segment {expected} of {total} bytes, found {index}"));
+        }
+        content.resize((total - at).min(SEGMENT_BYTES as u64) as usize, 0);
+        new.read_at(at, &mut content)?;
+        maker.prove(at, &made, &content)?;
+        at += content.len() as u64;
+    }
+    match at {
+        at if at == total => Ok(()),
+        at => Err(fail!("delta: expected segments for {total} bytes, found {at}")),
+    }
+}
+
+/// Makes segments, one after the other.
+pub struct Maker<'a> {
+    base: &'a dyn ReadAt,
+    state: Box<PatchState>,
+    out: Vec<u8>,
+}
+
+impl<'a> Maker<'a> {
+    /// At the beginning of a route.
+    pub fn new(base: &'a dyn ReadAt) -> Self {
+        Maker { base, state: Box::default(), out: Vec::new() }
+    }
+
+    /// Makes the segment at `at`, and compares it with what it has to be.
+    pub fn prove(&mut self, at: u64, made: &Made, content: &[u8]) -> Result<()> {
+        if made.begins_piece {
+            self.state.reset();
+        }
+        self.out.clear();
+        self.out.resize(content.len(), 0);
+        self.fill(at, made).within(|| format!("segment at {at}"))?;
+        match self.out.iter().zip(content).position(|(made, is)| made != is) {
+            None => Ok(()),
+            Some(place) => Err(fail!(
+                "segment at {at}: expected what it was made of, found another byte at {place} ({:?})",
+                made.way
+            )),
+        }
+    }
+
+    fn fill(&mut self, at: u64, made: &Made) -> Result<()> {
+        let out = self.out.as_mut_slice();
+        let without = |length: usize| match made.bytes.len() {
+            found if found == length => Ok(()),
+            found => Err(fail!("expected {length} bytes, found {found}")),
+        };
+        match made.way {
+            Way::Zero => without(0),
+            Way::Copy => without(0).and_then(|()| self.base.read_at(at, out)),
+            Way::Raw => without(out.len()).map(|()| out.copy_from_slice(&made.bytes)),
+            Way::Patch => {
+                let mut base = Pread::new(self.base);
+                Ok(patch::unpatch(&made.bytes, at, &mut self.state, &mut base, out)?)
+            }
+            Way::Zstd => {
+                let length = out.len();
+                let filled = zstd_safe::decompress(out, &made.bytes)
+                    .map_err(|code| fail!("zstd: {}", zstd_safe::get_error_name(code)))?;
+                match filled == length {
+                    true => Ok(()),
+                    false => Err(fail!("zstd: expected {length} bytes, found {filled}")),
+                }
+            }
+        }
+    }
+}
+
+/// A base as core's codec reads it.
+pub struct Pread<'a> {
+    image: &'a dyn ReadAt,
+    bytes: u64,
+}
+
+impl<'a> Pread<'a> {
+    /// Reads this image.
+    pub fn new(image: &'a dyn ReadAt) -> Self {
+        Pread { image, bytes: image.bytes() }
+    }
+
+    /// Which.
+    pub fn image(&self) -> &'a dyn ReadAt {
+        self.image
+    }
+}
+
+impl patch::Base for Pread<'_> {
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn read(&mut self, at: u64, out: &mut [u8]) -> mainstay_core::seam::Result<()> {
+        self.image.read_at(at, out).map_err(|Failure { what, .. }| fault!(Io, "{what}"))
+    }
+}
