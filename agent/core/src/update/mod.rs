@@ -7,7 +7,7 @@ mod recover;
 mod step;
 
 pub use driver::{Driver, Parts, Rest, Settings};
-pub use install::{Installer, Reuse, Tools, WORKSPACE_BYTES};
+pub use install::{Installer, Reuse, Tools, WORKSPACE_BYTES, read_back};
 pub use record::{
     Contents, Deployment, GroupRelease, Outcome, OutcomeKind, Phase, PhaseName, Record, Report, Service,
 };
