@@ -120,6 +120,10 @@ const FILE_TIMES_MAX: u64 = ROUTES_MAX as u64;
 const FIRST_OBJECT: u64 = (BUNDLE_MAGIC.len() + OBJECT_HEADER_BYTES) as u64;
 
 impl PieceSource for FileSource {
+    fn only_forward(&self) -> bool {
+        true
+    }
+
     fn prefetch(&mut self, _name: &Digest, _bytes: u32) -> bool {
         false // a file cannot be asked for more than its next object
     }

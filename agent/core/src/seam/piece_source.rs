@@ -7,6 +7,10 @@ use crate::digest::Digest;
 /// file, so a source that cannot seek only ever skips forward. What it gives is not yet proven: the installer
 /// compares each object with its name.
 pub trait PieceSource {
+    /// Does it read a bundle file from front to back? Then all of it passes by anyway, and the full route is taken.
+    fn only_forward(&self) -> bool {
+        false
+    }
     /// Says that `name` will be fetched soon. `false`: the window is full, ask again after a [`release`](Self::release).
     /// The same piece can stand in a run more than once: a name that is announced again before it was fetched counts
     /// once, and a name may be fetched that was not announced, or not again.
@@ -19,6 +23,8 @@ pub trait PieceSource {
     fn fetch(&mut self, name: &Digest, bytes: u32) -> Result<&[u8]>;
     /// The object that was fetched last has been used: it may be acknowledged and forgotten.
     fn release(&mut self, name: &Digest);
+    /// What was announced will not be fetched after all: its place in the window is free again.
+    fn forget(&mut self, _name: &Digest) {}
     /// The object that was fetched last is not what its name says. `Ok`: fetch it again, from somewhere else.
     fn refute(&mut self, name: &Digest) -> Result<()>;
 }

@@ -1,5 +1,6 @@
 //! The installer, claim by claim, against a source and slots that can lie (`fake.rs`).
 
+mod delta;
 mod fake;
 
 use fake::Kind::{Frame, Raw, Zero};

@@ -204,6 +204,12 @@ impl PieceSource for BulkSource {
         state.send();
     }
 
+    fn forget(&mut self, name: &Digest) {
+        let mut state = self.shared.lock();
+        state.pull.abandon(name);
+        state.send();
+    }
+
     fn refute(&mut self, name: &Digest) -> Result<()> {
         self.current = None;
         let mut state = self.shared.lock();

@@ -207,6 +207,13 @@ impl<P: Clone> Pull<P> {
         self.forget(at);
     }
 
+    /// It was asked for ahead of its time, and is not wanted after all.
+    pub fn abandon(&mut self, name: &Digest) {
+        if let Some(at) = self.slots.iter().position(|s| s.name == *name) {
+            self.forget(at);
+        }
+    }
+
     /// It is not what its name says. `false`: given up, and the connection with it.
     pub fn refute(&mut self, name: &Digest, now: Instant) -> bool {
         let Some(at) = self.slots.iter().position(|s| s.name == *name && s.object.is_some()) else {

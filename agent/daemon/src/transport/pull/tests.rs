@@ -279,3 +279,14 @@ fn there_is_one_need_at_a_time_and_it_names_at_most_sixteen() {
     b.pull.need_taken();
     assert!(b.wait(2.0).iter().any(|o| matches!(o, Need(_))));
 }
+
+#[test]
+fn what_is_not_wanted_after_all_makes_room_and_is_unsubscribed() {
+    let mut b = Bench::connected(1);
+    assert!(b.pull.prefetch(&d(1), b.now) && !b.pull.prefetch(&d(2), b.now));
+    b.pull.orders();
+    b.pull.abandon(&d(1));
+    assert_eq!(b.pull.orders(), [Unsubscribe(d(1))]);
+    assert!(b.pull.prefetch(&d(2), b.now));
+    assert_eq!(b.arrived(1, 1), Arrival::Duplicate, "what was on its way is no strike");
+}
