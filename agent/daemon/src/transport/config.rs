@@ -2,6 +2,7 @@
 //! and all of it is checked before anything is dialled.
 
 use super::backoff::Bounds;
+use super::tunnel::Credentials;
 use mainstay_core::{fault, fault::Fault, limits};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -120,34 +121,47 @@ impl BrokerConfig {
         }
         Ok(endpoint)
     }
+
+    /// What proves the broker to us, and us to it.
+    pub fn credentials(&self) -> Credentials {
+        Credentials {
+            whose: "broker",
+            ca: self.ca.clone(),
+            identity: Some((self.cert.clone(), self.key.clone())),
+            time_floor_s: self.time_floor_s,
+        }
+    }
 }
 
 fn parse_url(url: &str) -> Result<Endpoint, Fault> {
     let wrong = || fault!(Refused, "broker url: expected mqtts://host[:port], found \"{url}\"");
-    let (tls, rest) = match url.split_once("://") {
-        Some(("mqtts", rest)) => (true, rest),
-        Some(("mqtt", rest)) => (false, rest),
-        _ => return Err(wrong()),
-    };
+    match url.split_once("://") {
+        Some(("mqtts", rest)) => parse_host(rest, true, 8883).ok_or_else(wrong),
+        Some(("mqtt", rest)) => parse_host(rest, false, 1883).ok_or_else(wrong),
+        _ => Err(wrong()),
+    }
+}
+
+/// `host[:port]`, with brackets around an IPv6 address.
+pub(super) fn parse_host(rest: &str, tls: bool, default_port: u16) -> Option<Endpoint> {
     let (host, port) = match rest.strip_prefix('[') {
         Some(rest) => {
-            let (host, port) = rest.split_once(']').ok_or_else(wrong)?;
-            host.parse::<std::net::Ipv6Addr>().map_err(|_| wrong())?;
+            let (host, port) = rest.split_once(']')?;
+            host.parse::<std::net::Ipv6Addr>().ok()?;
             (host, port)
         }
         None => rest.split_at(rest.find(':').unwrap_or(rest.len())),
     };
     let port = match port.strip_prefix(':') {
-        Some(port) => port.parse().ok().filter(|p| *p != 0).ok_or_else(wrong)?,
-        None if port.is_empty() && tls => 8883,
-        None if port.is_empty() => 1883,
-        None => return Err(wrong()),
+        Some(port) => port.parse().ok().filter(|p| *p != 0)?,
+        None if port.is_empty() => default_port,
+        None => return None,
     };
     let letters = |c: char| c.is_ascii_alphanumeric() || ".-_:".contains(c);
     if host.is_empty() || host.len() > 253 || !host.chars().all(letters) {
-        return Err(wrong());
+        return None;
     }
-    Ok(Endpoint { tls, host: host.into(), port })
+    Some(Endpoint { tls, host: host.into(), port })
 }
 
 /// Names go into topics and client ids, so they hold nothing that means something there (`/ + # ~ $`).

@@ -57,15 +57,6 @@ impl Bench {
     fn need_taken(&mut self) {
         self.pull.need_taken(true, self.now);
     }
-
-    /// Asks, gets, uses.
-    fn take(&mut self, name: u8) {
-        self.pull.want(&d(name), OBJECT, self.now);
-        assert_eq!(self.arrived(name, 1), Wanted);
-        assert_eq!(self.pull.give(&d(name)), Some(1));
-        self.pull.release(&d(name));
-        self.pull.orders();
-    }
 }
 
 /// An object of the largest size.
