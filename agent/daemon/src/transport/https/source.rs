@@ -198,6 +198,12 @@ impl PieceSource for HttpsSource {
         self.shared.changed.notify_all();
     }
 
+    fn forget(&mut self, name: &Digest) {
+        // What is on its way comes all the same, and finds nobody who wants it.
+        self.shared.lock().items.retain(|item| item.name != *name);
+        self.shared.changed.notify_all();
+    }
+
     fn refute(&mut self, name: &Digest) -> Result<()> {
         self.current = None;
         let mut state = self.shared.lock();

@@ -398,10 +398,10 @@ fn there_is_one_need_at_a_time_and_it_names_at_most_sixteen() {
 #[test]
 fn what_is_not_wanted_after_all_makes_room_and_is_unsubscribed() {
     let mut b = Bench::connected(1);
-    assert!(b.pull.prefetch(&d(1), b.now) && !b.pull.prefetch(&d(2), b.now));
+    assert!(b.prefetch(1) && !b.prefetch(2));
     b.pull.orders();
     b.pull.abandon(&d(1));
     assert_eq!(b.pull.orders(), [Unsubscribe(d(1))]);
-    assert!(b.pull.prefetch(&d(2), b.now));
+    assert!(b.prefetch(2));
     assert_eq!(b.arrived(1, 1), Arrival::Duplicate, "what was on its way is no strike");
 }
