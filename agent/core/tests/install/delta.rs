@@ -19,12 +19,15 @@ enum Way {
     Same,
     /// As in the base, with some bytes changed. `true`: begins a piece.
     Patch(bool),
+    /// The base's last 1000 bytes, the content's first 1000, and of the segment before as much as fits: behind the base's end
+    /// stands what has been made so far. In a piece that has begun.
+    Again,
     /// New bytes that do not compress: three pieces of its own.
     Raw,
     /// New bytes that do. `true`: begins a piece.
     Frame(u8, bool),
 }
-use Way::{Frame, Patch, Raw, Same, Zero};
+use Way::{Again, Frame, Patch, Raw, Same, Zero};
 
 /// Of each kind, with three patches in one piece, and patches behind something else in it; the last segment is short.
 const MIXED: [Way; 12] = [
@@ -87,7 +90,10 @@ fn pack(ways: &[Way], last: usize, spoil: Spoil<'_>) -> Delta {
         for (i, way) in chunk.iter().enumerate() {
             let i = number * RUN_SEGMENTS_MAX + i;
             let at = i * SEGMENT_BYTES;
-            let (segment, ops) = made(*way, &base[at..at + bytes(i)], at as u64);
+            let (segment, ops) = match way {
+                Again => again(&base, &content, bytes(i)),
+                way => made(*way, &base[at..at + bytes(i)], at as u64),
+            };
             let digest = Digest::of(&segment);
             let (encoding, encoded) = match way {
                 Zero => (Encoding::Zero, Vec::new()),
@@ -101,8 +107,9 @@ fn pack(ways: &[Way], last: usize, spoil: Spoil<'_>) -> Delta {
             }
             let (encoding, encoded) = match way {
                 Same => (Encoding::Copy, Vec::new()),
-                Patch(_) => {
-                    let frame = patch(&ops, None, at as u64, &mut state, &mut Memory(&base), &segment);
+                Patch(_) | Again => {
+                    let before = [&base[..], &content].concat();
+                    let frame = patch(&ops, None, at as u64, &mut state, &mut Memory(&before), &segment);
                     (Encoding::Patch, frame.unwrap())
                 }
                 _ => (encoding, encoded),
@@ -155,6 +162,7 @@ fn made(way: Way, old: &[u8], at: u64) -> (Vec<u8>, Vec<Op>) {
         Zero => segment.fill(0),
         Frame(byte, _) => segment.fill(byte),
         Raw => segment.reverse(),
+        Again => unreachable!("made from the content"),
         Patch(_) => {
             // Some bytes differ here and there, and some are new at its end.
             (0..segment.len() - 100).step_by(9000).for_each(|i| segment[i] = segment[i].wrapping_add(7));
@@ -165,6 +173,14 @@ fn made(way: Way, old: &[u8], at: u64) -> (Vec<u8>, Vec<Op>) {
         }
     }
     (segment, Vec::new())
+}
+
+fn again(base: &[u8], content: &[u8], bytes: usize) -> (Vec<u8>, Vec<Op>) {
+    let before = content.len() - SEGMENT_BYTES;
+    let segment = [&base[base.len() - 1000..], &content[..1000], &content[before..before + bytes - 2000]];
+    let across = Op::Copy { length: 2000, at: base.len() as u64 - 1000 };
+    let last = Op::Copy { length: bytes as u32 - 2000, at: (base.len() + before) as u64 };
+    (segment.concat(), vec![across, last])
 }
 
 fn mixed() -> Delta {
@@ -530,12 +546,47 @@ fn a_copy_from_beyond_the_base_is_named() {
     let delta = pack(&[Patch(true), Patch(true)], SEGMENT_BYTES, &|_| {});
     let mut artifact = delta.packed.artifact.clone();
     let RouteKind::Delta { base_bytes, .. } = &mut artifact.routes[1].kind else { panic!() };
-    *base_bytes = SEGMENT_BYTES as u64 + 5;
+    *base_bytes = 5;
     let (mut source, mut slots, mut seen) = (delta.source(2), delta.slots(), Seen::default());
     let holds = Some(Digest::of(&delta.base));
     install_from(&artifact, holds, BOTH, &mut source, &mut slots, &mut seen).unwrap();
     delta.assert_made(&slots);
-    assert!(seen.faults[0].contains("expected to read within a base of 262149 bytes"), "{:?}", seen.faults);
+    assert!(seen.faults[0].contains("expected to read within a base of 5 bytes"), "{:?}", seen.faults);
+}
+
+/// Also where what is repeated has drifted, so that it does not stand there yet: both come by the full route.
+#[test]
+fn a_patch_reaches_what_has_been_made_so_far_and_not_what_is_to_come() {
+    let delta = pack(&[Patch(true), Again, Same, Again, Again], LAST, &|_| {});
+    let (mut source, mut slots) = (delta.source(2), delta.slots());
+    let seen = delta.install(&mut source, &mut slots).unwrap();
+    delta.assert_made(&slots);
+    assert!(seen.faults.is_empty(), "{:?}", seen.faults);
+    assert_eq!(delta.fetched(&source), [true]);
+
+    let (mut source, mut slots) = (delta.source(2), delta.slots());
+    slots.groups[0][100] ^= 1; // in what the first patch reads
+    delta.install(&mut source, &mut slots).unwrap();
+    delta.assert_made(&slots);
+
+    // A segment that would repeat what follows it.
+    let future = Op::Copy { length: 1000, at: delta.base.len() as u64 };
+    let before = [&delta.base[..], &delta.packed.content].concat();
+    let frame =
+        patch(&[future], None, 0, &mut Box::default(), &mut Memory(&before), &delta.packed.content[..1000])
+            .unwrap();
+    let mut lying = RunBuilder::new();
+    lying.push_delta(Digest::of(&[0; 1000]), Encoding::Patch, &frame, true).unwrap();
+    let lying = lying.finish_delta(0);
+    let mut delta = pack(&[Patch(true)], 1000, &|run| {
+        run.route_page = lying.route_page.clone();
+        run.pieces = lying.pieces.clone();
+    });
+    delta.packed.artifact.size = 1000;
+    let (mut source, mut slots) = (delta.source(2), delta.slots());
+    let seen = delta.install(&mut source, &mut slots).unwrap();
+    delta.assert_made(&slots);
+    assert!(seen.faults[0].contains("expected to read within a base of 262144 bytes"), "{:?}", seen.faults);
 }
 
 /// News that cannot wait, or a link that is down, have nothing to do with the route.

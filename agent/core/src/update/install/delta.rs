@@ -171,6 +171,7 @@ impl Installer<'_> {
             patches.next = begins.unwrap_or((index, at));
         }
         let base_bytes = patches.delta.map_or(0, |delta| delta.base_bytes);
+        let reach = |at: u64| Dry(base_bytes.saturating_add(at));
         while patches.next.0 < index && !patches.broken {
             let (segment, there) = &mut patches.next;
             let (encoding, length) = run.route.segment(*segment)?;
@@ -178,7 +179,8 @@ impl Installer<'_> {
                 let frame = buffers.piece.get(there.offset..there.offset + length).ok_or_else(beyond)?;
                 let bytes = artifact.segment_bytes(run.first + *segment as u32);
                 let out = buffers.segment.get_mut(..bytes).ok_or_else(beyond)?;
-                let read = unpatch(frame, run.at(*segment), self.memory.patch(), &mut Dry(base_bytes), out);
+                let at = run.at(*segment);
+                let read = unpatch(frame, at, self.memory.patch(), &mut reach(at), out);
                 patches.broken = read.is_err();
                 read.map_err(|fault| fault.within(format_args!("{}: on the way", artifact.class)))?;
             }
@@ -296,12 +298,19 @@ impl Left {
     }
 }
 
-/// The base as a patch reads it: through a window, because operations are small and neighbours, and each read of the medium
+/// What a patch reads: the base, and behind its end the content that has been made so far, from the slot that is written; what
+/// is new twice travels once so. Through a window, because operations are small and neighbours, and each read of the medium
 /// costs the same however small it is.
+///
+/// A segment before this one that is left for the full route does not stand there yet: what repeats it shares its fate.
 pub(super) struct Window<'a> {
     slots: &'a mut dyn SlotWriter,
-    group: Group,
+    /// That is written; the base stands in the other.
+    target: Group,
     class: &'a str,
+    /// Of the base,
+    base_bytes: u64,
+    /// and of these and the content made so far together.
     bytes: u64,
     window: &'a mut [u8],
     at: &'a mut u64,
@@ -311,14 +320,25 @@ pub(super) struct Window<'a> {
 impl<'a> Window<'a> {
     pub fn on(
         slots: &'a mut dyn SlotWriter,
-        group: Group,
+        target: Group,
         class: &'a str,
+        made: u64,
         patches: &'a mut Patches<'_>,
     ) -> Result<Self> {
         let Patches { delta: Some(delta), window, window_at: at, window_bytes: filled, .. } = patches else {
             return Err(beyond()); // a full page has no patches
         };
-        Ok(Window { slots, group, class, bytes: delta.base_bytes, window, at, filled })
+        let base_bytes = delta.base_bytes;
+        let bytes = base_bytes.saturating_add(made);
+        Ok(Window { slots, target, class, base_bytes, bytes, window, at, filled })
+    }
+
+    /// Where the range that holds `at` begins, ends, and in which group it stands.
+    fn range(&self, at: u64) -> (u64, u64, Group) {
+        match at < self.base_bytes {
+            true => (0, self.base_bytes, self.target.other()),
+            false => (self.base_bytes, self.bytes, self.target),
+        }
     }
 
     /// What the window holds of `length` bytes at `at`.
@@ -328,14 +348,30 @@ impl<'a> Window<'a> {
         held.get(usize::try_from(skip).ok()?..)?.get(..length)
     }
 
-    /// Moves the window over `at`.
+    /// Moves the window over `at`, as far as its range goes.
     fn fill(&mut self, at: u64) {
-        *self.at = at - at % BLOCK;
+        let (begin, end, group) = self.range(at);
+        let from = (at - begin) - (at - begin) % BLOCK;
         let room = self.window.len() - self.window.len() % BLOCK as usize;
-        *self.filled = (self.bytes - *self.at).min(room as u64) as usize;
+        *self.at = begin + from;
+        *self.filled = (end - *self.at).min(room as u64) as usize;
         let Some(window) = self.window.get_mut(..*self.filled) else { return };
-        if self.slots.read_back(self.group, self.class, *self.at, window).is_err() {
+        if self.slots.read_back(group, self.class, from, window).is_err() {
             *self.filled = 0;
+        }
+    }
+
+    /// Reads what lies in one range.
+    fn read_within(&mut self, at: u64, out: &mut [u8]) {
+        if self.held(at, out.len()).is_none() && out.len() <= SMALL_BYTES {
+            self.fill(at);
+        }
+        if let Some(held) = self.held(at, out.len()) {
+            return out.copy_from_slice(held);
+        }
+        let (begin, _, group) = self.range(at);
+        if self.slots.read_back(group, self.class, at - begin, out).is_err() {
+            out.fill(0);
         }
     }
 }
@@ -347,16 +383,12 @@ impl Base for Window<'_> {
 
     /// A place that cannot be read is answered with zeros: see [`Base::read`].
     fn read(&mut self, at: u64, out: &mut [u8]) -> Result<()> {
-        if self.held(at, out.len()).is_none() && out.len() <= SMALL_BYTES {
-            self.fill(at);
-        }
-        match self.held(at, out.len()) {
-            Some(held) => out.copy_from_slice(held),
-            None => {
-                if self.slots.read_back(self.group, self.class, at, out).is_err() {
-                    out.fill(0);
-                }
-            }
+        let (_, end, _) = self.range(at);
+        let here = (end - at).min(out.len() as u64) as usize;
+        let (first, second) = out.split_at_mut(here);
+        self.read_within(at, first);
+        if !second.is_empty() {
+            self.read_within(end, second);
         }
         Ok(())
     }

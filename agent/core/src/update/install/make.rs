@@ -215,7 +215,7 @@ impl Installer<'_> {
                 }
             }
             Encoding::Patch => {
-                let mut base = Window::on(&mut *self.slots, self.target.other(), class, patches)?;
+                let mut base = Window::on(&mut *self.slots, self.target, class, at, patches)?;
                 let made = unpatch(frame, at, self.memory.patch(), &mut base, out);
                 patches.broken |= made.is_err();
                 made?;
