@@ -9,7 +9,7 @@ mod images;
 
 use images::{KIB, make_erofs, make_ext4, noise};
 use mainstayctl::delta::{How, Reach, Source, Summary, make, prove};
-use mainstayctl::layout::ImageFile;
+use mainstayctl::layout::{ImageFile, read};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -144,4 +144,22 @@ fn files_that_moved_cost_nothing_but_their_places() {
         let bytes = summary.bytes();
         assert!(bytes > 5 * KIB as u64 && bytes < 8 * KIB as u64, "{name}: {bytes} bytes for 5 new KiB");
     });
+}
+
+/// Where an executable's tables stand can only be said if it is known what of the file has no place in the image.
+#[test]
+fn holes_of_files_are_known_by_their_offsets() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tree, image) = (folder.path().join("tree"), folder.path().join("image"));
+    fs::create_dir_all(tree.join("lib")).unwrap();
+    let content = [noise(4 * KIB, 1), vec![0; 8 * KIB], noise(5 * KIB, 2), vec![0; 7 * KIB + 5]].concat();
+    fs::write(tree.join("lib/holes"), &content).unwrap();
+    fs::write(tree.join("lib/whole"), noise(9 * KIB, 3)).unwrap();
+    let Some(()) = make_ext4(&image, &tree, &["-b", "4096"]) else { return };
+    let layout = read(&ImageFile::open(&image).unwrap()).unwrap();
+    let holes =
+        |at: usize| layout.files[at].holes.iter().map(|hole| (hole.at, hole.bytes)).collect::<Vec<_>>();
+    let kib = KIB as u64;
+    assert_eq!(holes(0), [(4 * kib, 8 * kib), (20 * kib, 4 * kib + 5)]);
+    assert_eq!(holes(1), []);
 }

@@ -1,25 +1,26 @@
 //! One piece of matching work: a content of the new image and what it is probably like, both in memory while it lasts.
 
+use super::elf::Holes;
 use super::moves::{self, Moves};
 use super::plan::{Guess, Span};
+use super::ranges;
 use super::ranges::{Joined, common};
 use super::scan::{Match, matches};
 use super::suffix::TEXT_BYTES_MAX;
-use super::{Source, ranges};
 use crate::Result;
 use crate::layout::{Extent, ReadAt};
 use mainstay_core::bundle::patch::Map;
 
 /// What to match with what.
 pub struct Job {
-    /// What it is matched as.
-    pub source: Source,
     /// The new content.
     pub new: Joined,
     /// The old one.
     pub old: Joined,
     /// If only a part of the new content is asked for: which.
     pub only: Option<Vec<Extent>>,
+    /// Of two whole files, the old one first: what their contents lack.
+    pub holes: Option<[Holes; 2]>,
 }
 
 /// What came of it. Guesses have no map's number yet.
@@ -46,10 +47,8 @@ impl Job {
     pub fn run(&self, base: &dyn ReadAt, new: &dyn ReadAt, transforms: bool) -> Result<Done> {
         let (old, content) = (self.old.read(base)?, self.new.read(new)?);
         let found = matches(&old, &content);
-        let moves = match transforms && self.source == Source::File {
-            true => Moves::of(&old, &content, &found),
-            false => None,
-        };
+        let holes = self.holes.as_ref().filter(|_| transforms);
+        let moves = holes.and_then(|holes| Moves::of([&old, &content], holes, &found));
         let Some(moves) = moves else {
             let spans = found.iter().flat_map(|found| self.spans(found, None)).collect();
             return Ok(Done { spans, map: None });

@@ -195,7 +195,7 @@ fn metadata_job(
         return Ok(None);
     }
     let (old, new) = (Joined::new(old), Joined::new(all));
-    Ok(Some(Job { source: Source::Metadata, old, new, only: Some(changed.to_vec()) }))
+    Ok(Some(Job { old, new, only: Some(changed.to_vec()), holes: None }))
 }
 
 /// What of it is not zero, in blocks.
