@@ -146,6 +146,22 @@ fn files_that_moved_cost_nothing_but_their_places() {
     });
 }
 
+/// A link that now points to another version, a file that was merged into another one: the path alone does not say where it is from.
+#[test]
+fn a_file_that_holds_what_another_one_held_is_made_from_that() {
+    let write =
+        |tree: &Path, name: &str, content: &[u8]| fs::write(tree.join("lib").join(name), content).unwrap();
+    let before = |tree: &Path| {
+        write(tree, "a", &noise(60 * KIB, 1));
+        write(tree, "b", &noise(60 * KIB, 2));
+    };
+    let after = |tree: &Path| write(tree, "a", &[&b"new"[..], &noise(60 * KIB, 2)].concat());
+    both(&before, &after, &|name, base, new| {
+        let bytes = delta(base, new, HOW).bytes();
+        assert!(bytes < KIB as u64, "{name}: {bytes} bytes");
+    });
+}
+
 /// Where an executable's tables stand can only be said if it is known what of the file has no place in the image.
 #[test]
 fn holes_of_files_are_known_by_their_offsets() {

@@ -126,6 +126,11 @@ pub fn plan(
         }));
     }
     plan.spans = in_order(spans);
+    let mut left = without(&claimed, &places(&plan.spans));
+    left.retain(|extent| extent.bytes >= LEFT_BYTES_LEAST);
+    let again = run(&content::jobs(base, new, &left, how.threads)?, base, new, how, &|_| {})?;
+    plan.spans.extend(again.into_iter().flat_map(|done| done.spans));
+    plan.spans = in_order(plan.spans);
     if reach == Reach::Itself {
         let own = repeats::spans(base, new, &changed, &plan.spans, how.threads)?;
         let others = outside(&plan.spans, &places(&own));
@@ -292,3 +297,5 @@ fn overlapping_extent<'a>(extents: &'a [Extent], extent: &Extent) -> &'a [Extent
 
 /// A gigabyte of metadata is looked through for what is not zero, and no more.
 const METADATA_BYTES_MAX: u64 = 1 << 30;
+/// What a file's older version does not explain may come from another file.
+const LEFT_BYTES_LEAST: u64 = 48;
