@@ -237,11 +237,18 @@ mod tests {
     fn what_stands_behind_holes_has_its_place_in_the_file() {
         let mut file = sample();
         file[120 + 8..128 + 8].copy_from_slice(&0x4000u64.to_le_bytes()); // where the second load begins
+        file[40..48].copy_from_slice(&0x5000u64.to_le_bytes()); // where the sections' table begins, one of 64 bytes
+        (file[58], file[60]) = (64, 1);
+        let section = &mut file[0x2000..0x2040]; // of which the first 0x100 bytes are one section
+        (section[4], section[8]) = (1, SHF_EXECINSTR as u8);
+        section[24..32].copy_from_slice(&0x4000u64.to_le_bytes());
+        section[32..40].copy_from_slice(&0x100u64.to_le_bytes());
         let elf = Elf::read(&file, &Holes(vec![(0x1000, 0x3000)])).unwrap();
         assert_eq!(elf.address_of(0xfff), Some((0x40_0fff, 1)));
         assert_eq!(elf.address_of(0x1000), Some((0x40_2000, 0x800)));
-        assert_eq!([0, 0x1000].map(|at| elf.boundary_after(at)), [0x1000, 0x1800]);
-        assert_eq!(elf.section_of(0x1000), Some((Some(0x40_2000), true)));
+        assert_eq!([0, 0x1000].map(|at| elf.boundary_after(at)), [0x1000, 0x1100]);
+        assert_eq!(elf.section_of(0x10ff), Some((Some(0x40_2000), true)));
+        assert_eq!([0xfff, 0x1100].map(|at| elf.section_of(at)), [None, None]);
     }
 
     /// What comes out of a damaged file is used with nothing but sums: they must not overflow.
