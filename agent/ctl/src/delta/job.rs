@@ -90,3 +90,35 @@ fn asked_for(span: &Span, only: &[Extent]) -> Vec<Span> {
     let parts = common(&[Extent { at: span.new, bytes: span.bytes }], &only[first..last]);
     parts.iter().filter_map(|part| span.within(part.at, ranges::end(part))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(list: &[(u64, u64)]) -> Vec<Extent> {
+        list.iter().map(|(at, bytes)| Extent { at: *at, bytes: *bytes }).collect()
+    }
+
+    /// The content 0, 1, 2 … stands in two parts in each image, cut at other places.
+    #[test]
+    fn a_match_is_cut_where_an_extent_ends_and_to_what_is_asked_for() {
+        let content: Vec<u8> = (0..=255).collect();
+        let base = [&content[100..], &content[..100]].concat();
+        let new = [&content[180..], &[0; 4], &content[..180]].concat();
+        let job = |only: Option<&[(u64, u64)]>| Job {
+            new: Joined::new(of(&[(80, 180), (0, 76)])),
+            old: Joined::new(of(&[(156, 100), (0, 156)])),
+            only: only.map(of),
+            holes: None,
+        };
+        let spans = |only| {
+            let done = job(only).run(&base, &new, true).unwrap();
+            done.spans.iter().map(|span| (span.new, span.base, span.bytes)).collect::<Vec<_>>()
+        };
+        assert_eq!(spans(None), [(80, 156, 100), (180, 0, 80), (0, 80, 76)]);
+        assert_eq!(
+            spans(Some(&[(10, 5), (90, 2), (170, 20)])),
+            [(90, 166, 2), (170, 246, 10), (180, 0, 10), (10, 90, 5)]
+        );
+    }
+}

@@ -114,7 +114,7 @@ pub fn choose(moves: &Moves, old: &[u8], new: &[u8], found: &[Match]) -> Vec<(Ma
         while done < found.bytes {
             let offset = (found.old + done) as u64;
             let boundary = moves.elf.boundary_after(offset).saturating_sub(offset);
-            let bytes = (found.bytes - done).min(usize::try_from(boundary).unwrap_or(usize::MAX));
+            let bytes = (found.bytes - done).min(usize::try_from(boundary).unwrap_or(usize::MAX)).max(1);
             let part = Match { new: found.new + done, old: found.old + done, bytes };
             let (guess, gain) = guess(moves, &part, old, new);
             saved += gain;
