@@ -126,6 +126,19 @@ impl Gateway {
         Ok(Gateway { plan, board })
     }
 
+    /// Changes a line of its configuration, which has to be there once.
+    pub fn configure(&self, from: &str, to: &str) -> Result<()> {
+        let path = &self.board.files().config;
+        let text = std::fs::read_to_string(path).doing(|| path.display().to_string())?;
+        match text.matches(from).count() {
+            1 => std::fs::write(path, text.replace(from, to)).doing(|| path.display().to_string()),
+            times => Err(Trouble::new(format!(
+                "{}: expected {from:?} once, found it {times} times",
+                path.display()
+            ))),
+        }
+    }
+
     /// Its board.
     pub fn board(&self) -> &Board {
         &self.board

@@ -121,6 +121,11 @@ impl Operator {
 
     /// Makes a bundle and signs it with the release key.
     pub fn pack(&self, packing: &Packing<'_>) -> Result<Bundle> {
+        self.pack_with(packing, &[])
+    }
+
+    /// As [`Operator::pack`], with further words to `mainstayctl pack`.
+    pub fn pack_with(&self, packing: &Packing<'_>, further: &[&str]) -> Result<Bundle> {
         let Packing { image, compatible, version, security_version, tries, deadline_s, level } = packing;
         let path = self.folder.join(format!("{version}.bundle"));
         let said = self.run(
@@ -137,6 +142,7 @@ impl Operator {
                 &["--security-version", &security_version.to_string(), "--tries", &tries.to_string()],
                 &["--deadline-s", &deadline_s.to_string(), "--builder", "bench"],
                 &["--sign-with", &text(&self.folder.join("release.key"))?],
+                further,
             ]
             .concat(),
         )?;
@@ -165,6 +171,12 @@ impl Operator {
             .concat(),
         )?;
         Ok(began.elapsed())
+    }
+
+    /// What `mainstayctl inspect` says of a bundle, for programs.
+    pub fn inspect(&self, bundle: &Path) -> Result<serde_json::Value> {
+        let said = self.run(&["inspect", &text(bundle)?, "--json"])?;
+        serde_json::from_str(&said).doing(|| format!("mainstayctl inspect: expected JSON, found {said:?}"))
     }
 
     /// Runs `mainstayctl`; what it says. Its complaint is the error.

@@ -8,7 +8,7 @@ pub const SEGMENT_BYTES: usize = 256 * 1024;
 pub const OBJECT_BYTES_MAX: usize = 96 * 1024;
 
 /// One pair of pages describes a run of at most 512 segments (128 MiB):
-/// segment page 16 + 512 * 32 = 16,400 bytes; route page at worst 24 + 512 * 4 + 1536 * 36 = 57,368 bytes.
+/// segment page 16 + 512 * 32 = 16,400 bytes; route page at worst 24 + 512 * 22 + 1536 * 36 = 66,584 bytes.
 pub const RUN_SEGMENTS_MAX: usize = 512;
 
 /// A segment's encoding never exceeds its content, so 256 KiB needs at most three pieces of 96 KiB when it is
@@ -24,6 +24,10 @@ pub const PATCH_OPERATIONS_MAX: usize = SEGMENT_BYTES / 8;
 pub const PATCH_MAPS_MAX: usize = 16;
 /// Places at which the shift of addresses changes, in one executable: 4,096 * 8 bytes = 32 KiB of the state of a patch.
 pub const PATCH_MAP_ENTRIES_MAX: usize = 4096;
+
+/// Segments of each group that the index of what both hold has room for: 16,384 * 256 KiB = 4 GiB; 2 * 16,384 entries of 12
+/// bytes are 384 KiB. What lies beyond is looked for at its own place.
+pub const INDEX_SEGMENTS_MAX: usize = 16 * 1024;
 
 /// The largest artifact: 64 GiB.
 pub const ARTIFACT_BYTES_MAX: u64 = TABLE_RUNS_MAX as u64 * RUN_SEGMENTS_MAX as u64 * SEGMENT_BYTES as u64;
@@ -63,7 +67,7 @@ pub const FAILED_MAX: usize = 8;
 /// Outcomes that wait for an acknowledgement: 4 * (32 + 49 + 5 + 163) is about 1 KiB of the record.
 pub const UNREPORTED_MAX: usize = 4;
 
-/// The agent's durable record, encoded: about 2.9 KiB when every text is full.
+/// The agent's durable record, encoded: about 3.7 KiB when every text is full.
 pub const RECORD_BYTES_MAX: usize = 4096;
 
 /// How often an action that must succeed (mark good, mark bad) is tried before the agent lets the bootloader
@@ -81,10 +85,10 @@ pub const NAME_BYTES_MAX: usize = 48;
 /// Longest free text in a report or an outcome.
 pub const DETAIL_BYTES_MAX: usize = 160;
 
-/// A `Manifest` on the stack: 8 artifacts of 752 bytes (8 routes of 80 each), 16 pairs of 176, 16 checks of 56, and
-/// about 600 bytes more: 10,248. Opening one takes less than 160 KiB of stack unoptimized, 64 KiB optimized.
-pub const MANIFEST_STACK_BYTES_MAX: usize = 10 * 1024 + 64;
-/// A `Record` on the stack: a phase of 1,224 bytes, 4 reports of 272, 8 digests, 2 releases of 96: 2,816.
-pub const RECORD_STACK_BYTES_MAX: usize = 3 * 1024;
+/// A `Manifest` on the stack: 8 artifacts of 816 bytes (8 routes of 88 each), 16 pairs of 176, 16 checks of 56, and
+/// about 600 bytes more: 10,760. Opening one takes less than 160 KiB of stack unoptimized, 64 KiB optimized.
+pub const MANIFEST_STACK_BYTES_MAX: usize = 10 * 1024 + 576;
+/// A `Record` on the stack: a phase of 1,224 bytes, 4 reports of 272, 8 digests, 2 releases of 616: 3,856.
+pub const RECORD_STACK_BYTES_MAX: usize = 4 * 1024;
 /// A `TrustRoot` on the stack: 16 keys of 32 bytes, and little else.
 pub const ROOT_STACK_BYTES_MAX: usize = 640;

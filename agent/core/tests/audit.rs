@@ -385,7 +385,7 @@ fn what_the_driver_says_becomes_records() {
     let phase = |phase| Note::Phase { phase, deployment: Some(&deployment) };
     use Service::{Decommissioned, Decommissioning, In, Resetting};
     #[rustfmt::skip]
-    let cases: [(Note<'_>, Option<String>); 12] = [
+    let cases: [(Note<'_>, Option<String>); 14] = [
         (phase(PhaseName::Waiting),                             Some(format!("accepted phase=Waiting {about}"))),
         (phase(PhaseName::Trial),                               Some(format!("phase phase=Trial {about}"))),
         (Note::Phase { phase: PhaseName::Idle, deployment: None }, Some("phase phase=Idle".into())),
@@ -398,7 +398,9 @@ fn what_the_driver_says_becomes_records() {
         (Note::Service { before: In, now: Decommissioning(9) }, Some("decommissioned step=begun".into())),
         (Note::Service { before: Decommissioning(9), now: Decommissioned(9) },
                                                                 Some("decommissioned step=done".into())),
+        (Note::Drift { class: "rootfs", first: 17, segments: 3 }, Some("drift class=rootfs segments=3 first=17".into())),
         (Note::Waiting { why: "night" },                        None),
+        (Note::Route { class: "rootfs", base: None, bytes: 9 }, None),
         (Note::Progress { done: 1, total: 2, fetched: 0, copied: 0, kept: 0 }, None),
     ];
     for (said, expected) in cases {

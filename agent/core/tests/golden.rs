@@ -109,6 +109,34 @@ fn artifact(class: &str, content: &[u8], run: Run) -> (Artifact, Vec<(Object, Ve
     (artifact, objects)
 }
 
+/// What the first artifact's content was before: no zeros yet, the same in the middle, another end.
+fn base() -> Vec<u8> {
+    let mut content = vec![b'B'; SEGMENT_BYTES];
+    content.extend(vec![b'A'; SEGMENT_BYTES]);
+    content.extend([b'C'; 700]);
+    content
+}
+
+/// The route from there: zeros, a copy, and the end as it is; and its objects.
+fn delta(content: &[u8]) -> (Route, Vec<(Object, Vec<u8>)>) {
+    let mut run = RunBuilder::new();
+    let end = &content[2 * SEGMENT_BYTES..];
+    for (segment, (encoding, encoded)) in content.chunks(SEGMENT_BYTES).zip([
+        (Encoding::Zero, &[][..]),
+        (Encoding::Copy, &[]),
+        (Encoding::Raw, end),
+    ]) {
+        run.push_delta(Digest::of(segment), encoding, encoded, encoding == Encoding::Raw).unwrap();
+    }
+    let Run { route_page, pieces, .. } = run.finish_delta(0);
+    let table = table(&[Digest::of(&route_page)]);
+    let kind = RouteKind::Delta { base: Digest::of(&base()), base_bytes: base().len() as u64 };
+    let route = Route { kind, table: Digest::of(&table), bytes: end.len() as u64 };
+    let mut objects = vec![(Object::Table, table), (Object::RoutePage, route_page)];
+    objects.extend(pieces.into_iter().map(|piece| (Object::Piece, piece)));
+    (route, objects)
+}
+
 /// All vectors, by name.
 fn vectors() -> BTreeMap<&'static str, Vec<u8>> {
     let [first, second] = [root(1, [1, 2, 3, 4, 5, 6, 7]), root(2, [1, 2, 8, 4, 5, 6, 7])];
@@ -123,8 +151,9 @@ fn vectors() -> BTreeMap<&'static str, Vec<u8>> {
         run.push(Digest::of(segment), encoding, &encoded).unwrap();
     }
     let (mut one, one_objects) = artifact("rootfs", &content, run.finish(0));
-    let delta = RouteKind::Delta { base: Digest([0xb5; 32]) };
-    one.routes.push(Route { kind: delta, table: Digest([0xde; 32]), bytes: 300 }).unwrap();
+    let (delta, delta_objects) = delta(&content);
+    let delta_page = delta_objects[1].1.clone();
+    one.routes.push(delta).unwrap();
     let content = config();
     let mut run = RunBuilder::new();
     run.push(Digest::of(&content), Encoding::Raw, &content).unwrap();
@@ -155,7 +184,7 @@ fn vectors() -> BTreeMap<&'static str, Vec<u8>> {
 
     let mut bundle = BUNDLE_MAGIC.to_vec();
     let mut objects = vec![(Object::Manifest, manifest.clone())];
-    objects.extend(one_objects.into_iter().chain(two_objects));
+    objects.extend(one_objects.into_iter().chain(delta_objects).chain(two_objects));
     objects.push((Object::End, vec![]));
     for (object, bytes) in objects {
         bundle.extend(object.header(bytes.len()));
@@ -182,6 +211,7 @@ fn vectors() -> BTreeMap<&'static str, Vec<u8>> {
         ("table", table),
         ("segment-page", segment_page),
         ("route-page", route_page),
+        ("delta-page", delta_page),
         ("bundle", bundle),
         ("desired", signed(MessageKind::DesiredState, &desired.encode().unwrap(), &[7])),
     ])
@@ -273,11 +303,37 @@ fn read_bundle(root: &TrustRoot, mut file: &[u8]) -> (VerifiedManifest, Vec<Vec<
                     assert_eq!(encoded, frame_of_as());
                     vec![b'A'; SEGMENT_BYTES]
                 }
+                Encoding::Copy | Encoding::Patch => unreachable!("a full page has none"),
             };
             let proven = VerifiedSegment::prove(content.len() as u64, &bytes, &segments.digest(i).unwrap());
             content.extend(proven.unwrap().bytes());
         }
         assert_eq!(Digest::of(&content), artifact.digest);
+        for delta in &artifact.routes {
+            let RouteKind::Delta { base: digest, base_bytes } = delta.kind else { continue };
+            assert_eq!((digest, base_bytes), (Digest::of(&base()), base().len() as u64));
+            let table = Table::parse(prove(&delta.table, next(Object::Table)), runs).unwrap();
+            let page = prove(&table.page(0).unwrap(), next(Object::RoutePage));
+            let page = RoutePage::parse_delta(page, 0, count, |i| artifact.segment_bytes(i as u32)).unwrap();
+            let mut row = Vec::new();
+            for i in 0..page.piece_count() {
+                row.extend(prove(&page.piece(i).unwrap().name, next(Object::Piece)).bytes());
+            }
+            let mut made = Vec::<u8>::new();
+            for i in 0..count {
+                let (encoding, length) = page.segment(i).unwrap();
+                let encoded: Vec<u8> = row.drain(..length).collect();
+                let bytes = match encoding {
+                    Encoding::Zero => vec![0; artifact.segment_bytes(i as u32)],
+                    Encoding::Copy => base()[made.len()..made.len() + SEGMENT_BYTES].to_vec(),
+                    Encoding::Raw => encoded,
+                    Encoding::Zstd | Encoding::Patch => unreachable!("the vectors have none"),
+                };
+                let proof = page.proof(i).unwrap().expect("a delta page has one");
+                made.extend(VerifiedSegment::prove_by(made.len() as u64, &bytes, &proof).unwrap().bytes());
+            }
+            assert!(made == content);
+        }
         contents.push(content);
     }
     assert!(next(Object::End).is_empty());

@@ -1,6 +1,7 @@
 //! `mainstay verify`: everything that an install would find out, without a slot. The installer itself runs, over
 //! slots that keep nothing, so what passes here is what would be written.
 
+use crate::agent::Lent;
 use crate::file_source::FileSource;
 use crate::inflate::Zstd;
 use mainstay_core::boot::Group;
@@ -11,7 +12,7 @@ use mainstay_core::fault::Fault;
 use mainstay_core::limits::ARTIFACT_BYTES_MAX;
 use mainstay_core::seam::{Note, Observer, Result, SlotWriter};
 use mainstay_core::trust::TrustRoot;
-use mainstay_core::update::{Installer, Reuse, WORKSPACE_BYTES};
+use mainstay_core::update::{Installer, Reuse, Tools, WORKSPACE_BYTES};
 use std::collections::BTreeMap;
 
 /// Reads the bundle to its end; the manifest, if all of it is as signed.
@@ -23,16 +24,18 @@ pub fn check(mut source: FileSource, trust: &TrustRoot) -> std::result::Result<V
     let (mut inflate, mut nobody) = (Zstd::default(), Nobody);
     for artifact in &manifest.artifacts {
         let mut slots = NoSlots::default();
-        Installer::new(
-            Group::B,
-            Reuse::default(),
-            artifact.size,
-            &mut slots,
-            &mut source,
-            &mut inflate,
-            &mut nobody,
-        )
-        .install(artifact, &mut workspace)?;
+        let tools = Tools {
+            slots: &mut slots,
+            source: &mut source,
+            inflate: &mut inflate,
+            observer: &mut nobody,
+            memory: &mut Lent::default(), // a file's full route needs none
+        };
+        Installer::new(Group::B, Reuse::default(), artifact.size, tools).install(
+            artifact,
+            &mut None,
+            &mut workspace,
+        )?;
         let found = slots.finish();
         if found != artifact.digest {
             return Err(fault!(

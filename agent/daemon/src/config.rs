@@ -35,7 +35,9 @@
 use crate::health;
 use crate::sandbox::Sandbox;
 use crate::transport::BrokerConfig;
-use crate::transport::config::{WINDOW_MAX_DEFAULT, WINDOW_MAX_LIMIT};
+use crate::transport::config::{
+    WINDOW_KIB_DEFAULT, WINDOW_KIB_MAX, WINDOW_KIB_MIN, WINDOW_MAX_DEFAULT, WINDOW_MAX_LIMIT,
+};
 use mainstay_board_support::toml_file::{Result, Table, TomlError, TomlFile};
 use mainstay_core::limits::NAME_BYTES_MAX;
 use mainstay_core::policy::LateFallback;
@@ -198,6 +200,9 @@ fn broker(mut table: Table<'_>, base: &Path, device: &str) -> Result<Broker> {
         window_max: table
             .integer("window_max", 1..=WINDOW_MAX_LIMIT.into())?
             .unwrap_or(WINDOW_MAX_DEFAULT.into()) as u16,
+        window_kib: table
+            .integer("window_kib", WINDOW_KIB_MIN.into()..=WINDOW_KIB_MAX.into())?
+            .unwrap_or(WINDOW_KIB_DEFAULT.into()) as u16,
         device: device.to_string(),
         url,
         ..defaults

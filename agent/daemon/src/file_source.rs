@@ -6,7 +6,7 @@
 use mainstay_core::bundle::{BUNDLE_MAGIC, OBJECT_HEADER_BYTES, Object};
 use mainstay_core::digest::Digest;
 use mainstay_core::fault;
-use mainstay_core::limits::OBJECT_BYTES_MAX;
+use mainstay_core::limits::{OBJECT_BYTES_MAX, ROUTES_MAX};
 use mainstay_core::seam::{PieceSource, Result};
 use std::io::{ErrorKind, Read};
 
@@ -114,12 +114,16 @@ impl FileSource {
 
 /// What a bundle may have beside its content: manifest, tables and pages. Also the limit before anything is proven.
 const FILE_BYTES_MAX: u64 = 64 << 20;
-/// Raw pieces are as large as the content; the rest is room for further routes, which this agent passes over.
-const FILE_TIMES_MAX: u64 = 4;
+/// No route's pieces are larger than the content; delta routes are passed over in a file.
+const FILE_TIMES_MAX: u64 = ROUTES_MAX as u64;
 /// Where the first object's bytes begin: behind the magic and its header.
 const FIRST_OBJECT: u64 = (BUNDLE_MAGIC.len() + OBJECT_HEADER_BYTES) as u64;
 
 impl PieceSource for FileSource {
+    fn only_forward(&self) -> bool {
+        true
+    }
+
     fn prefetch(&mut self, _name: &Digest, _bytes: u32) -> bool {
         false // a file cannot be asked for more than its next object
     }

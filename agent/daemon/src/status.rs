@@ -384,6 +384,7 @@ mod tests {
             version: rude.try_into().unwrap(),
             security_version: 3,
             committed: true,
+            artifacts: Default::default(),
         });
         record.phase = Phase::Waiting(Deployment {
             manifest: Digest([7; 32]),

@@ -199,7 +199,7 @@ fn the_tunnel_lets_in_this_process_and_no_other() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
     let port = listener.local_addr().expect("address").port();
     listener.set_nonblocking(true).expect("nonblocking");
-    let tls = Tls::load(&secured("localhost", port, &pki)).expect("loaded");
+    let tls = Tls::load(&secured("localhost", port, &pki).credentials()).expect("loaded");
     let tunnel = Tunnel::open(tls, Endpoint { tls: true, host: "127.0.0.1".into(), port }).expect("open");
     let name = tunnel.path().trim_start_matches('\0').to_string();
 

@@ -12,6 +12,7 @@
 use crate::allocations::bounded;
 use crate::throwaway::{KEYS, RELEASE, TRUST};
 use arbitrary::{Arbitrary, Unstructured};
+use mainstay::agent::Lent;
 use mainstay::inflate::Zstd;
 use mainstay_bootloader_glue::convention::{Convention, by_name};
 use mainstay_bootloader_glue::store::Memory;
@@ -332,9 +333,10 @@ struct Shared(Rc<RefCell<World>>);
 
 thread_local! {
     /// What costs more to make than a run of the target.
-    static DEAR: RefCell<(Zstd, Box<[u8; WORKSPACE_BYTES]>)> = RefCell::new((
+    static DEAR: RefCell<(Zstd, Box<[u8; WORKSPACE_BYTES]>, Lent)> = RefCell::new((
         Zstd::default(),
         vec![0; WORKSPACE_BYTES].into_boxed_slice().try_into().expect("of this size"),
+        Lent::default(),
     ));
 }
 
@@ -365,12 +367,14 @@ fn live(plan: &Plan) -> Option<OutcomeKind> {
     let convention = by_name("mainstay", &format).expect("for both");
     let vars = Vars::new().with(&convention.fresh());
     let mut copies = format.blank(&vars, convention.names()).expect("they fit");
-    DEAR.with_borrow_mut(|(zstd, workspace)| {
+    DEAR.with_borrow_mut(|(zstd, workspace, lent)| {
+        lent.patch(); // made before what is bounded
         for boot in 0..BOOTS_MAX {
             let mut session = Session { world: &world, plan, objects: &objects, format, boot };
             // The driver and core have no heap: what is left is the environment's copies, and what observers format.
-            copies =
-                bounded(256 * 1024, || session.run(&envelope, &manifest, copies.clone(), zstd, workspace));
+            copies = bounded(256 * 1024, || {
+                session.run(&envelope, &manifest, copies.clone(), zstd, workspace, lent)
+            });
             if !boots(&world, &format, &*convention, &mut copies) {
                 break;
             }
@@ -424,6 +428,7 @@ impl Session<'_> {
         copies: Vec<Vec<u8>>,
         inflate: &mut Zstd,
         workspace: &mut [u8; WORKSPACE_BYTES],
+        memory: &mut Lent,
     ) -> Vec<Vec<u8>> {
         let convention = by_name("mainstay", &self.format).expect("for both");
         let control = EnvBootControl::new(Memory::new(copies), self.format, convention);
@@ -452,6 +457,7 @@ impl Session<'_> {
             inflate,
             trust: &TRUST,
             workspace,
+            memory,
         };
         let settings = Settings {
             running,

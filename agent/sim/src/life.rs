@@ -15,6 +15,7 @@ use crate::seams::{SimBoot, SimErase, SimPower, SimSlots, SimState, SimTrial};
 use crate::world::{CLOCK_AT_FIRST, Shared, World};
 use mainstay_core::boot::Group;
 use mainstay_core::bundle::VerifiedManifest;
+use mainstay_core::bundle::patch::PatchState;
 use mainstay_core::fault::{Fault, FaultKind};
 use mainstay_core::limits::ENVELOPE_BYTES_MAX;
 use mainstay_core::policy::{Gateway, LateFallback, judge};
@@ -94,12 +95,23 @@ pub struct Broken {
 /// What one thread needs to live lives, made once: lives are many.
 pub struct Nursery {
     workspace: Box<[u8; WORKSPACE_BYTES]>,
+    patches: Patches,
+}
+
+/// What patches learn.
+#[derive(Default)]
+struct Patches(Box<PatchState>);
+
+impl Memory for Patches {
+    fn patch(&mut self) -> &mut PatchState {
+        &mut self.0
+    }
 }
 
 impl Default for Nursery {
     fn default() -> Self {
         let workspace = vec![0; WORKSPACE_BYTES].into_boxed_slice().try_into().expect("as long as it is");
-        Nursery { workspace }
+        Nursery { workspace, patches: Patches::default() }
     }
 }
 
@@ -130,7 +142,7 @@ impl Nursery {
                     },
                 };
                 bent.iter().for_each(Bent::session_begins);
-                Machine::new(story, &shared, group, anchor, bent.clone(), &mut self.workspace).run()
+                Machine::new(story, &shared, group, anchor, bent.clone(), self).run()
             });
             let thrown = match catch_unwind(session) {
                 Ok(ends_mute) => {
@@ -231,7 +243,7 @@ struct Machine<'a> {
     boot: SimBoot,
     state: SimState,
     bent: Option<Bent>,
-    workspace: &'a mut [u8; WORKSPACE_BYTES],
+    room: &'a mut Nursery,
 }
 
 impl<'a> Machine<'a> {
@@ -241,12 +253,12 @@ impl<'a> Machine<'a> {
         group: Group,
         anchor: &'a TrustRoot,
         bent: Option<Bent>,
-        workspace: &'a mut [u8; WORKSPACE_BYTES],
+        room: &'a mut Nursery,
     ) -> Self {
         let boot = SimBoot::new(shared, shared.with(|world| world.board));
         let agent = shared.with(|world| world.image(group).map_or(1, |image| image.agent));
         let state = SimState::new(shared, agent);
-        Machine { story, shared, group, anchor, trust: anchor.clone(), boot, state, bent, workspace }
+        Machine { story, shared, group, anchor, trust: anchor.clone(), boot, state, bent, room }
     }
 
     /// Until the story is told. A reboot, a cut or the watchdog unwinds. Is this agent mute at the end?
@@ -616,7 +628,8 @@ impl<'a> Machine<'a> {
             erase: &mut SimErase(self.shared.clone()),
             inflate: &mut *seams.inflate,
             trust: &self.trust,
-            workspace: self.workspace,
+            workspace: &mut self.room.workspace,
+            memory: &mut self.room.patches,
         })
     }
 
@@ -714,6 +727,13 @@ impl Observer for Tracer<'_> {
                 Note::Settled { outcome, .. } => format!("     => {:?}: {}", outcome.kind, outcome.detail),
                 Note::Fault { doing, fault } => format!("     {doing}: {fault}"),
                 Note::Waiting { why } => format!("     waits for {why}"),
+                Note::Route { class, base, bytes } => {
+                    let from = base.map_or("the full route".into(), |base| format!("from {base:?}"));
+                    format!("     {class}: {from}, {bytes} bytes")
+                }
+                Note::Drift { class, first, segments } => {
+                    format!("     drift: {class}: {segments} segments from {first} on")
+                }
                 Note::Progress { done, total, .. } => format!("     {done} of {total} bytes"),
             });
         });

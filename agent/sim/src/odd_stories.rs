@@ -135,8 +135,13 @@ fn remember_much(disk: &mut Disk) {
     let mut record = Record::factory(1);
     (0..FAILED_MAX).for_each(|n| record.remember_failed(Digest([n as u8; 32])));
     let (manifest, version) = (Digest([1; 32]), clip("1"));
-    *record.release_mut(Group::A) =
-        Some(GroupRelease { manifest, version, security_version: 1, committed: true });
+    *record.release_mut(Group::A) = Some(GroupRelease {
+        manifest,
+        version,
+        security_version: 1,
+        committed: true,
+        artifacts: Default::default(),
+    });
     record.attempts = 3;
     for attempt in 1..=record.attempts {
         let outcome = Outcome { kind: Failed, detail: clip("a link that is down, ".repeat(7)) };

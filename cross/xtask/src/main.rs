@@ -33,8 +33,22 @@ cargo xtask COMMAND
   footprint [--size MIB]... [--folder DIR]
                               measure the memory of the static device binary while it takes images over MQTT with TLS
                               from a Mosquitto, against its budgets (default: 64 and 1024 MiB)
-  bench [--size MIB] [--rounds N] [--folder DIR]
-                              measure an install from a local file, beside dd conv=fsync and one SHA-256 pass
+  bench [--folder DIR] [--json FILE]
+                              all of the four below, one after another, each with its defaults (hours)
+  bench pair [--folder DIR] [--formats ext4,erofs,squashfs]
+                              make the pairs of images that do not stand in the folder yet (default: target/pairs): a Debian root
+                              file system and the same with security updates (root; mmdebstrap e2fsprogs erofs-utils
+                              squashfs-tools), and three made-up ones
+  bench size [--folder DIR] [--only TEXT]... [--json FILE]
+                              bytes on the wire, CPU and memory of every method on every pair in the folder, each really run and
+                              its result compared (apt: casync zchunk xdelta3 bsdiff zstd rdiff rauc squashfs-tools bzip2
+                              xz-utils; what is not here is a row that says so); RAUC's adaptive mode, fixed blocks and
+                              bsdiff with xz are counted as their documents say, and marked (emulated)
+  bench link [--only TEXT]... [--folder DIR] [--json FILE]
+                              how much of a slow, far, losing link a download fills, over MQTT with TLS from a Mosquitto, and
+                              the agent's memory meanwhile; the link is emulated by a proxy
+  bench install [--size MIB] [--rounds N] [--folder DIR] [--json FILE]
+                              an install from a local file, beside its parts alone: decode, SHA-256, write, read back
                               (default: 1024 MiB, 3 rounds)
   mutants [--seams | --source] [--only TEXT]
                               play every wrong order and every left-out check on its list, and say which test catches it:
@@ -113,7 +127,7 @@ fn run(mut args: lexopt::Parser) -> Outcome {
         Some(Value(command)) if command == "deb" => deb::run(args),
         Some(Value(command)) if command == "recipes" => recipes::run(args),
         Some(Value(command)) if command == "footprint" => measure::run("footprint", args),
-        Some(Value(command)) if command == "bench" => measure::run("install", args),
+        Some(Value(command)) if command == "bench" => measure::bench(args),
         Some(Value(command)) if command == "mutants" => mutants::run(args),
         Some(Value(command)) if command == "swarm" => sim::swarm(args),
         Some(Value(command)) if command == "reliability" => reliability::run(args),

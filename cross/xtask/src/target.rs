@@ -141,8 +141,19 @@ impl Target {
         self.build_with(tree, &[])
     }
 
+    /// Builds an example of the device binary's package just like it; where it is.
+    pub fn build_example(&self, tree: &Tree, name: &str) -> Result<PathBuf, String> {
+        let folder = self.build_of(tree, &[], &["--example", name])?;
+        Ok(folder.join("examples").join(name))
+    }
+
     /// As [`Target::build`], with further variables in the environment, none of which may matter.
     pub fn build_with(&self, tree: &Tree, variables: &[(&str, &str)]) -> Result<PathBuf, String> {
+        Ok(self.build_of(tree, variables, &["--bin", "mainstay"])?.join("mainstay"))
+    }
+
+    /// Builds what `words` select of the device binary's package; the folder that it is in.
+    fn build_of(&self, tree: &Tree, variables: &[(&str, &str)], words: &[&str]) -> Result<PathBuf, String> {
         let triple = self.triple;
         let rustc = Compiler::find()?;
         let mut cargo = tools::cargo();
@@ -150,7 +161,7 @@ impl Target {
             .envs(variables.iter().copied())
             .current_dir(&tree.workspace)
             .env("CARGO_TARGET_DIR", &tree.target_dir);
-        cargo.args(["build", "--quiet", "--locked", "--release", "-p", "mainstay", "--bin", "mainstay"]);
+        cargo.args(["build", "--quiet", "--locked", "--release", "-p", "mainstay"]).args(words);
         cargo.args(["--target", triple]);
         let mut rustflags: Vec<String> = Vec::new();
         let mut target_dir = tree.target_dir.clone();
@@ -191,7 +202,7 @@ impl Target {
         cargo.env(format!("CC_{suffix}"), compiler);
         cargo.env(format!("CFLAGS_{suffix}"), mapped("-ffile-prefix-map").join(" "));
         tools::output(cargo.env("CARGO_TARGET_DIR", &target_dir))?;
-        Ok(target_dir.join(triple).join("release/mainstay"))
+        Ok(target_dir.join(triple).join("release"))
     }
 }
 

@@ -6,7 +6,9 @@
 
 mod embedded;
 pub mod gate;
+pub mod line;
 pub mod mosquitto;
+pub mod narrow;
 pub mod tls;
 
 use crate::Result;

@@ -9,16 +9,19 @@
 //!              1, 2 again
 //!              3  dd if=IMAGE of=SLOT conv=fsync,notrunc bs=1M              timed, and its CPU
 //!              4  the slot's pages are dropped; SHA-256 of it               timed
+//!              1  again, then each part of an install alone                 timed: see `parts`
 //! ```
 //! SHA-256 is the same code as the agent's, at opt-level 2. The agent does more than `dd`: it unpacks, it looks whether the
 //! target or the running group hold a segment already (both are read), and it reads the running group's
 //! slot, in which no segment is the same.
 
-use super::{Words, image, mib};
+use super::parts::Parts;
+use super::stage::packing;
+use super::{Measured, Words, image, mib};
 use crate::board::{Bootloader, rootfs};
 use crate::disk::{Disk, MIB};
-use crate::gateway::{COMPATIBLE, Gateway, Plan};
-use crate::operator::{Operator, Packing};
+use crate::gateway::{Gateway, Plan};
+use crate::operator::Operator;
 use crate::pki::Pki;
 use crate::programs::Programs;
 use crate::{Doing, Result, Trouble};
@@ -27,6 +30,7 @@ use mainstay_core::digest::Hasher;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
+use serde_json::{Value, json};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -47,32 +51,25 @@ struct Took {
     written: f64,
 }
 
-/// One round: ours, and theirs in its two parts.
+/// One round: ours, theirs in its two parts, and what an install is made of.
 struct Round {
     install: Took,
     dd: Took,
     hash: Took,
+    parts: Parts,
 }
 
 /// Measures, and prints the table.
-pub fn measure(words: &Words) -> Result<bool> {
+pub fn measure(words: &Words) -> Result<Measured> {
     let bytes = words.sizes.first().copied().unwrap_or(1024 * MIB);
-    let programs = Programs::with_agent(&words.agent)?;
+    let programs = Programs::with_agent(words.agent()?)?;
     let folder = words.workshop()?;
     let at = |name: &str| folder.path().join(name);
     let operator = Operator::new(&programs.ctl, &at("operator"), FLEET)?;
     let (old, new) = (at("1.img"), at("2.img"));
     image(&old, "1.0.0", bytes)?;
     image(&new, "2.0.0", bytes)?;
-    let bundle = operator.pack(&Packing {
-        image: &new,
-        compatible: COMPATIBLE,
-        version: "2.0.0",
-        security_version: 2,
-        tries: 3,
-        deadline_s: 60,
-        level: 3,
-    })?;
+    let bundle = operator.pack(&packing(&new))?;
     let plan = Plan {
         folder: at("gw-0001"),
         agent: programs.agent,
@@ -91,7 +88,7 @@ pub fn measure(words: &Words) -> Result<bool> {
     let running = &gateway.board().files().running;
     std::fs::write(running, "A\n").doing(|| running.display().to_string())?;
     let wire = std::fs::metadata(&bundle.path).doing(|| bundle.path.display().to_string())?.len();
-    println!("image {:.0} MiB, bundle {:.1} MiB, in {}\n", mib(bytes), mib(wire), words.folder.display());
+    println!("image {:.0} MiB, bundle {:.1} MiB, in {}\n", mib(bytes), mib(wire), folder.path().display());
 
     let disk = gateway.board().disk();
     let mut rounds = Vec::new();
@@ -109,43 +106,79 @@ pub fn measure(words: &Words) -> Result<bool> {
         let dd = timed(|| run(&mut dd(disk, &new)?))?;
         drop_pages(disk.path())?;
         let hash = timed(|| hash(disk, bytes))?;
-        rounds.push(Round { install, dd, hash });
+
+        prepare(disk, &new)?;
+        let parts = Parts::measure(&new, disk, rootfs(Group::B))?;
+        rounds.push(Round { install, dd, hash, parts });
     }
-    report(&rounds);
-    Ok(true)
+    report(&rounds, bytes);
+    Ok(Measured { within: true, json: rounds.iter().map(|round| round.json(bytes)).collect() })
 }
 
-fn report(rounds: &[Round]) {
+fn report(rounds: &[Round], bytes: u64) {
     println!("| round | what | wall | CPU | device read | device written |");
     println!("|--:|---|--:|--:|--:|--:|");
-    let row = |name: &str, what: &str, Took { wall, cpu, read, written }: &Took| {
-        let [read, written] = [read, written].map(|bytes| bytes / MIB as f64);
-        println!("| {name} | {what} | {wall:.2} s | {cpu:.2} s | {read:.0} MiB | {written:.0} MiB |");
-    };
-    let rows = |name: &str, round: &Round| {
-        row(name, "install", &round.install);
-        row(name, "dd conv=fsync", &round.dd);
-        row(name, "SHA-256", &round.hash);
-    };
-    for (number, round) in (1..).zip(rounds) {
-        rows(&format!("{number}"), round);
+    for (number, Round { install, dd, hash, parts }) in (1..).zip(rounds) {
+        for (what, took) in [("install", install), ("dd conv=fsync", dd), ("SHA-256 of the slot", hash)] {
+            let Took { wall, cpu, read, written } = took;
+            let [read, written] = [read, written].map(|bytes| bytes / MIB as f64);
+            println!("| {number} | {what} | {wall:.2} s | {cpu:.2} s | {read:.0} MiB | {written:.0} MiB |");
+        }
+        for (what, part) in parts.each() {
+            println!("| {number} | alone: {what} | {:.2} s | {:.2} s | | |", part.wall, part.cpu);
+        }
     }
-    let all: Vec<[f64; 2]> =
-        rounds.iter().map(|round| ratios(&round.install, &round.dd, &round.hash)).collect();
-    println!(
-        "\n| install, in units of dd + SHA-256 | median of the rounds | lowest | highest |\n|---|--:|--:|--:|"
-    );
-    for (index, what) in ["wall clock", "CPU"].into_iter().enumerate() {
-        let each: Vec<f64> = all.iter().filter_map(|ratios| ratios.get(index).copied()).collect();
+    println!("\n| install | median of the rounds | lowest | highest |\n|---|--:|--:|--:|");
+    for (index, what) in RATIOS.into_iter().enumerate() {
+        let each: Vec<f64> =
+            rounds.iter().filter_map(|round| round.ratios(bytes).get(index).copied()).collect();
         let (low, high) =
             (each.iter().copied().fold(f64::NAN, f64::min), each.iter().copied().fold(f64::NAN, f64::max));
         println!("| {what} | {:.2} | {low:.2} | {high:.2} |", median(each));
     }
 }
 
-/// An install, in units of `dd` and one SHA-256 pass.
-fn ratios(install: &Took, dd: &Took, hash: &Took) -> [f64; 2] {
-    [install.wall / (dd.wall + hash.wall), install.cpu / (dd.cpu + hash.cpu)]
+/// What a round is told by.
+const RATIOS: [&str; 6] = [
+    "wall clock, in units of dd + SHA-256",
+    "CPU, in units of dd + SHA-256",
+    "wall clock, in units of its parts alone",
+    "CPU, in units of its parts alone",
+    "throughput, of what its parts alone give one after another",
+    "MiB of image a second",
+];
+
+impl Round {
+    /// As [`RATIOS`] names them.
+    fn ratios(&self, bytes: u64) -> [f64; 6] {
+        let Round { install, dd, hash, parts } = self;
+        let sum = parts.sum();
+        let by_parts = install.wall / sum.wall;
+        [
+            install.wall / (dd.wall + hash.wall),
+            install.cpu / (dd.cpu + hash.cpu),
+            by_parts,
+            install.cpu / sum.cpu,
+            1.0 / by_parts,
+            mib(bytes) / install.wall,
+        ]
+    }
+
+    fn json(&self, bytes: u64) -> Value {
+        let took = |took: &Took| json!({"wall_s": took.wall, "cpu_s": took.cpu, "read": took.read, "written": took.written});
+        let parts: Vec<Value> = self
+            .parts
+            .each()
+            .into_iter()
+            .map(|(what, part)| json!({"part": what, "wall_s": part.wall, "cpu_s": part.cpu}))
+            .collect();
+        let ratios =
+            RATIOS.iter().zip(self.ratios(bytes)).map(|(what, ratio)| ((*what).to_owned(), json!(ratio)));
+        json!({
+            "image_bytes": bytes, "install": took(&self.install), "dd": took(&self.dd), "sha256": took(&self.hash),
+            "parts": parts, "ratios": ratios.collect::<serde_json::Map<_, _>>(),
+        })
+    }
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -177,7 +210,7 @@ fn prepare(disk: &Disk, source: &Path) -> Result<()> {
 }
 
 /// Takes a file out of the page cache: what is read then comes from the medium (or its own cache).
-fn drop_pages(path: &Path) -> Result<()> {
+pub(super) fn drop_pages(path: &Path) -> Result<()> {
     let file = File::open(path).doing(|| path.display().to_string())?;
     file.sync_all().doing(|| path.display().to_string())?;
     posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).doing(|| "dropping pages")
@@ -247,7 +280,26 @@ fn device() -> Result<[u64; 2]> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::parts::Part;
     use super::*;
+
+    #[test]
+    fn a_round_is_told_in_units_of_what_was_measured_beside_it() {
+        let took = |wall, cpu| Took { wall, cpu, read: 0.0, written: 0.0 };
+        let part = |wall, cpu| Part { wall, cpu };
+        let parts = Parts {
+            decode: part(1.0, 1.0),
+            hash: part(0.5, 0.5),
+            write: part(2.0, 0.25),
+            read_back: part(0.5, 0.25),
+            direct: true,
+        };
+        let round = Round { install: took(8.0, 3.0), dd: took(3.0, 1.0), hash: took(1.0, 0.5), parts };
+        assert_eq!(round.ratios(64 * MIB), [2.0, 2.0, 2.0, 1.5, 0.5, 8.0]);
+        let json = round.json(64 * MIB);
+        assert_eq!(json["parts"][2]["part"], "write, O_DIRECT");
+        assert_eq!(json["ratios"]["MiB of image a second"], 8.0);
+    }
 
     #[test]
     fn the_median_of_an_even_number_lies_between_the_middle_two() {

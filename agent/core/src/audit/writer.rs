@@ -63,10 +63,10 @@ pub fn record(
     Ok((line, after))
 }
 
-/// The record of what the driver said; `None` where nothing is recorded (progress, waiting).
+/// The record of what the driver said; `None` where nothing is recorded (progress, waiting, routes).
 pub fn note(head: &Head, unix_s: Option<u64>, note: &Note<'_>) -> Result<Option<(Line, Head)>> {
     let taken = match note {
-        Note::Progress { .. } | Note::Waiting { .. } => return Ok(None),
+        Note::Progress { .. } | Note::Waiting { .. } | Note::Route { .. } => return Ok(None),
         Note::Phase { phase: PhaseName::Settled, .. } => return Ok(None), // its Settled follows, and says more
         Note::Phase { phase, deployment: None } => {
             record(head, unix_s, Event::Phase, &[("phase", &Named(phase))])
@@ -100,6 +100,11 @@ pub fn note(head: &Head, unix_s: Option<u64>, note: &Note<'_>) -> Result<Option<
             };
             let done = matches!(now, Service::In | Service::Decommissioned(_));
             record(head, unix_s, event, &[("step", &if done { "done" } else { "begun" })])
+        }
+        Note::Drift { class, first, segments } => {
+            let values: [(&str, &dyn Display); 3] =
+                [("class", class), ("segments", segments), ("first", first)];
+            record(head, unix_s, Event::Drift, &values)
         }
         Note::Fault { doing, fault } => {
             record(head, unix_s, Event::Fault, &[("doing", doing), ("what", &fault.what)])

@@ -1,7 +1,8 @@
 //! Making bundles: pure, one run at a time, so that an operator's tool can pack an image of any size with the
 //! memory of one run. Compression is the caller's: it hands in each segment already encoded.
 
-use super::page::Encoding;
+use super::page::ShortDigest;
+use super::route::Encoding;
 use crate::digest::Digest;
 use crate::fault;
 use crate::limits::*;
@@ -19,6 +20,8 @@ pub struct RunBuilder {
     segments: Vec<(Encoding, usize)>,
     pieces: Vec<Vec<u8>>,
     open: Vec<u8>,
+    /// What patches have learned was forgotten since the last byte.
+    forgotten: bool,
 }
 
 /// One finished run.
@@ -29,6 +32,8 @@ pub struct Run {
     pub route_page: Vec<u8>,
     /// The pieces, in order.
     pub pieces: Vec<Vec<u8>>,
+    /// The digests of the segments' contents.
+    pub digests: Vec<Digest>,
 }
 
 impl RunBuilder {
@@ -45,6 +50,33 @@ impl RunBuilder {
     /// No segment yet?
     pub fn is_empty(&self) -> bool {
         self.segments.is_empty()
+    }
+
+    /// Takes the next segment of a delta route. `begins_piece`: it begins with a piece, and what patches have learned was
+    /// forgotten before it. The maker says so and not this builder, because a frame cannot be put into another piece than it
+    /// was made for: a segment that needs a new piece and does not say so is refused.
+    pub fn push_delta(
+        &mut self,
+        content: Digest,
+        encoding: Encoding,
+        encoded: &[u8],
+        begins_piece: bool,
+    ) -> Result<()> {
+        if begins_piece {
+            self.close();
+            self.forgotten = true;
+        }
+        let room = OBJECT_BYTES_MAX - self.open.len();
+        let new_piece = self.open.is_empty() || encoded.len() > room;
+        if new_piece && !self.forgotten && !encoded.is_empty() {
+            let (segment, bytes) = (self.segments.len(), encoded.len());
+            return Err(fault!(
+                Refused,
+                "run: segment {segment}: {encoding:?} of {bytes} bytes needs a piece of its own (the one in progress has room for {room})"
+            ));
+        }
+        self.forgotten &= encoded.is_empty();
+        self.push(content, encoding, encoded)
     }
 
     /// Takes the next segment: the digest of its content, and the bytes that make it.
@@ -73,8 +105,6 @@ impl RunBuilder {
     pub fn finish(mut self, first: u32) -> Run {
         self.close();
         let count = self.segments.len() as u32;
-        let mut segment_page = head(b"MSSP", first, count);
-        self.digests.iter().for_each(|d| segment_page.extend_from_slice(&d.0));
         let mut route_page = head(b"MSRP", first, count);
         route_page.extend_from_slice(&(self.pieces.len() as u32).to_le_bytes());
         route_page.extend_from_slice(&[0; 4]);
@@ -82,11 +112,52 @@ impl RunBuilder {
             let [a, b, c, _] = (*length as u32).to_le_bytes();
             route_page.extend_from_slice(&[*encoding as u8, a, b, c]);
         }
-        for piece in &self.pieces {
-            route_page.extend_from_slice(&Digest::of(piece).0);
-            route_page.extend_from_slice(&(piece.len() as u32).to_le_bytes());
+        self.list_pieces(&mut route_page);
+        Run { segment_page: self.segment_page(first), route_page, pieces: self.pieces, digests: self.digests }
+    }
+
+    /// The same for a delta route: its route page holds the digests too.
+    pub fn finish_delta(mut self, first: u32) -> Run {
+        self.close();
+        let spans: Vec<_> = self.segments.chunk_by(|a, b| a.0 == b.0).collect();
+        let mut page = head(b"MSDP", first, self.segments.len() as u32);
+        page.extend_from_slice(&(self.pieces.len() as u32).to_le_bytes());
+        page.extend_from_slice(&(spans.len() as u32).to_le_bytes());
+        for span in spans {
+            let [a, b] = (span.len() as u16).to_le_bytes(); // at most RUN_SEGMENTS_MAX
+            page.extend(span.first().map(|(encoding, _)| [*encoding as u8, a, b]).unwrap_or_default());
         }
-        Run { segment_page, route_page, pieces: self.pieces }
+        for (encoding, length) in &self.segments {
+            let [a, b, c, _] = (*length as u32).to_le_bytes();
+            if matches!(encoding, Encoding::Zstd | Encoding::Patch) {
+                page.extend_from_slice(&[a, b, c]);
+            }
+        }
+        for ((encoding, _), digest) in self.segments.iter().zip(&self.digests) {
+            if *encoding != Encoding::Zero {
+                page.extend_from_slice(&ShortDigest::from(digest).0);
+            }
+        }
+        self.list_pieces(&mut page);
+        Run {
+            segment_page: self.segment_page(first),
+            route_page: page,
+            pieces: self.pieces,
+            digests: self.digests,
+        }
+    }
+
+    fn segment_page(&self, first: u32) -> Vec<u8> {
+        let mut page = head(b"MSSP", first, self.segments.len() as u32);
+        self.digests.iter().for_each(|d| page.extend_from_slice(&d.0));
+        page
+    }
+
+    fn list_pieces(&self, page: &mut Vec<u8>) {
+        for piece in &self.pieces {
+            page.extend_from_slice(&Digest::of(piece).0);
+            page.extend_from_slice(&(piece.len() as u32).to_le_bytes());
+        }
     }
 
     fn close(&mut self) {

@@ -12,6 +12,11 @@
 //!     SegmentPage
 //!     RoutePage
 //!     Piece …                       in the route's order
+//!   for each delta route, in the manifest's order
+//!     Table                         of its pages
+//!     for each run
+//!       RoutePage
+//!       Piece …
 //! End                               length 0
 //! ```
 //! On a broker or in a store the same objects lie under their SHA-256; the file only puts them in a row. An object
@@ -58,9 +63,9 @@ impl Object {
         use Object::*;
         match before {
             Manifest => matches!(self, Table),
-            Table => matches!(self, Table | SegmentPage),
+            Table => matches!(self, Table | SegmentPage | RoutePage),
             SegmentPage => matches!(self, RoutePage),
-            RoutePage | Piece => matches!(self, Piece | SegmentPage | Table | End),
+            RoutePage | Piece => matches!(self, Piece | SegmentPage | RoutePage | Table | End),
             End => false,
         }
     }

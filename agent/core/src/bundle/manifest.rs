@@ -68,6 +68,8 @@ pub enum RouteKind {
     Delta {
         /// SHA-256 of the base's content.
         base: Digest,
+        /// Bytes of the base's content, 1..=ARTIFACT_BYTES_MAX: so far its digest goes, and so far patches may read.
+        base_bytes: u64,
     },
 }
 
@@ -205,9 +207,16 @@ impl Artifact {
                     route.bytes
                 ));
             }
-            if let RouteKind::Delta { base } = route.kind
-                && self.routes.iter().take(i).any(|other| other.kind == route.kind)
-            {
+            let RouteKind::Delta { base, base_bytes } = route.kind else { continue };
+            if base_bytes == 0 || base_bytes > ARTIFACT_BYTES_MAX {
+                return Err(fault!(
+                    Corrupt,
+                    "manifest: {}: expected a base of 1 to {ARTIFACT_BYTES_MAX} bytes, found {base_bytes}",
+                    self.class
+                ));
+            }
+            let same = |other: &&Route| matches!(other.kind, RouteKind::Delta { base: b, .. } if b == base);
+            if self.routes.iter().take(i).any(|other| same(&other)) {
                 return Err(fault!(Corrupt, "manifest: {}: two routes from {base:?}", self.class));
             }
         }

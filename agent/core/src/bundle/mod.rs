@@ -4,6 +4,7 @@ mod layout;
 mod manifest;
 mod page;
 pub mod patch;
+mod route;
 
 #[cfg(any(test, feature = "author"))]
 pub mod author;
@@ -11,6 +12,7 @@ pub mod author;
 pub use layout::{BUNDLE_MAGIC, OBJECT_HEADER_BYTES, Object};
 pub use manifest::{Artifact, Manifest, Provenance, Route, RouteKind, TrialPolicy, VerifiedManifest};
 pub use page::{
-    Encoding, Piece, ROUTE_PAGE_BYTES_MAX, RoutePage, SEGMENT_PAGE_BYTES_MAX, SegmentPage, TABLE_BYTES_MAX,
-    Table, VerifiedObject, VerifiedSegment,
+    Proof, SEGMENT_PAGE_BYTES_MAX, SHORT_DIGEST_BYTES, SegmentPage, ShortDigest, TABLE_BYTES_MAX, Table,
+    VerifiedObject, VerifiedSegment,
 };
+pub use route::{Encoding, Piece, ROUTE_PAGE_BYTES_MAX, RoutePage};

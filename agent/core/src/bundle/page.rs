@@ -4,12 +4,8 @@
 //! ```text
 //! Table         0 "MSTB" | 4 version 1 | 5 zero (3) | 8 count (u32) | 12 zero (4) | 16 count × digest (32)
 //! SegmentPage   0 "MSSP" | 4 version 1 | 5 zero (3) | 8 first segment (u32) | 12 count (u32) | 16 count × digest (32)
-//! RoutePage     0 "MSRP" | 4 version 1 | 5 zero (3) | 8 first segment (u32) | 12 count (u32) | 16 pieces (u32) | 20 zero (4)
-//!               24 count × { encoding (u8), length (u24) }
-//!               …  pieces × { digest (32), length (u32) }
 //! ```
-//! All numbers are little endian. The encodings of a run's segments, put in a row, are the same bytes as the run's
-//! pieces, put in a row: where a piece ends and where a segment ends are independent, and a route page says both.
+//! All numbers are little endian. How segments are made, route pages say: [`route`](super::route).
 
 use crate::digest::Digest;
 use crate::fault;
@@ -20,8 +16,6 @@ use crate::seam::Result;
 pub const TABLE_BYTES_MAX: usize = 16 + TABLE_RUNS_MAX * 32;
 /// The largest segment page.
 pub const SEGMENT_PAGE_BYTES_MAX: usize = 16 + RUN_SEGMENTS_MAX * 32;
-/// The largest route page.
-pub const ROUTE_PAGE_BYTES_MAX: usize = 24 + RUN_SEGMENTS_MAX * 4 + RUN_PIECES_MAX * 36;
 
 /// An object whose bytes are what its name says. Only [`VerifiedObject::prove`] makes one.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +48,48 @@ impl<'a> VerifiedObject<'a> {
     }
 }
 
+/// The first 16 bytes of a SHA-256: what a delta page holds a segment against. To make other bytes of the same 128 bits is
+/// out of reach (2^128; NIST SP 800-107, section 5.1), and the whole content's SHA-256 is compared when it is read back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShortDigest(pub [u8; SHORT_DIGEST_BYTES]);
+
+/// See [`ShortDigest`].
+pub const SHORT_DIGEST_BYTES: usize = 16;
+
+impl From<&Digest> for ShortDigest {
+    fn from(digest: &Digest) -> Self {
+        ShortDigest(digest.0.first_chunk().copied().unwrap_or_default()) // 16 of 32
+    }
+}
+
+/// What a page says that a segment must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// Of this digest.
+    Whole(Digest),
+    /// Of a digest that begins so.
+    Short(ShortDigest),
+    /// All zero.
+    Zeros,
+}
+
+impl Proof {
+    /// Are these bytes it?
+    pub fn holds(&self, bytes: &[u8]) -> bool {
+        match self {
+            Proof::Whole(digest) => Digest::of(bytes) == *digest,
+            Proof::Short(short) => ShortDigest::from(&Digest::of(bytes)) == *short,
+            Proof::Zeros => all_zero(bytes),
+        }
+    }
+}
+
+/// 8 bytes at a time, whatever the program is built for: a quarter of an image is zeros, and all of them are looked at.
+fn all_zero(bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks::<8>();
+    words.iter().all(|word| u64::from_ne_bytes(*word) == 0) && rest.iter().all(|byte| *byte == 0)
+}
+
 /// Content that is what the index says. The slots are written from these alone.
 #[derive(Clone, Copy, Debug)]
 pub struct VerifiedSegment<'a> {
@@ -66,6 +102,12 @@ impl<'a> VerifiedSegment<'a> {
     pub fn prove(at: u64, bytes: &'a [u8], digest: &Digest) -> Option<Self> {
         (Digest::of(bytes) == *digest).then_some(VerifiedSegment { at, bytes })
     }
+
+    /// Holds `bytes` against what a page says of the segment at `at`.
+    pub fn prove_by(at: u64, bytes: &'a [u8], proof: &Proof) -> Option<Self> {
+        proof.holds(bytes).then_some(VerifiedSegment { at, bytes })
+    }
+
     /// Where it goes in the slot, in bytes.
     pub const fn at(&self) -> u64 {
         self.at
@@ -134,150 +176,8 @@ impl<'a> SegmentPage<'a> {
     }
 }
 
-/// How a segment's content is made. Append-only: the number stands in pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Encoding {
-    /// All zero; takes no bytes.
-    Zero = 0,
-    /// As it is.
-    Raw = 1,
-    /// One zstd frame (RFC 8878), shorter than the content.
-    Zstd = 2,
-}
-
-/// A piece of a run: what travels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Piece {
-    /// SHA-256 of its bytes: its name.
-    pub name: Digest,
-    /// Its length in bytes, 1..=OBJECT_BYTES_MAX.
-    pub length: u32,
-}
-
-/// Encodings and pieces of a run.
-#[derive(Clone, Copy, Debug)]
-pub struct RoutePage<'a> {
-    segments: &'a [[u8; 4]],
-    pieces: &'a [[u8; 36]],
-}
-
-impl<'a> RoutePage<'a> {
-    /// Reads the page of the run that begins with segment `first` and holds `count` of them; `content(i)` says how
-    /// many bytes segment i of the run holds. Every length is checked against every other here, once, so that who
-    /// walks the page later need not.
-    pub fn parse(
-        object: VerifiedObject<'a>,
-        first: u32,
-        count: usize,
-        content: impl Fn(usize) -> usize,
-    ) -> Result<Self> {
-        let ([found_first, found_count], rest) = header("route page", b"MSRP", object.bytes())?;
-        let bad = |why: &str| fault!(Corrupt, "route page of segments {first}+{count}: {why}");
-        if (found_first, found_count as usize) != (first, count) {
-            return Err(fault!(
-                Corrupt,
-                "route page: expected segments {first}+{count}, found {found_first}+{found_count}"
-            ));
-        }
-        let (&[p0, p1, p2, p3, z0, z1, z2, z3], rest) =
-            rest.split_first_chunk::<8>().ok_or_else(|| bad("cut short in its header"))?;
-        let pieces = u32::from_le_bytes([p0, p1, p2, p3]) as usize;
-        if [z0, z1, z2, z3] != [0; 4] {
-            return Err(bad("reserved bytes are not zero"));
-        }
-        if pieces > RUN_PIECES_MAX {
-            return Err(fault!(
-                Corrupt,
-                "route page: expected at most {RUN_PIECES_MAX} pieces, found {pieces}"
-            ));
-        }
-        let (segments, rest) =
-            rest.split_at_checked(count * 4).ok_or_else(|| bad("cut short in its segments"))?;
-        let (segments, _) = segments.as_chunks::<4>();
-        let (listed, left) = rest.as_chunks::<36>();
-        if listed.len() != pieces || !left.is_empty() {
-            return Err(fault!(
-                Corrupt,
-                "route page: expected {pieces} pieces, found {} bytes of them",
-                rest.len()
-            ));
-        }
-        let page = RoutePage { segments, pieces: listed };
-        let mut encoded_total = 0u64;
-        for index in 0..count {
-            let (encoding, length) = page.segment(index)?;
-            let content = content(index);
-            let fits = match encoding {
-                Encoding::Zero => length == 0,
-                Encoding::Raw => length == content,
-                Encoding::Zstd => length > 0 && length < content,
-            };
-            if !fits {
-                return Err(fault!(
-                    Corrupt,
-                    "route page: segment {}: {encoding:?} of {length} bytes cannot make {content} bytes",
-                    first as usize + index
-                ));
-            }
-            encoded_total += length as u64;
-        }
-        let mut pieces_total = 0u64;
-        for index in 0..pieces {
-            let Piece { length, .. } = page.piece(index)?;
-            if length == 0 || length as usize > OBJECT_BYTES_MAX {
-                return Err(fault!(
-                    Corrupt,
-                    "route page: piece {index}: expected 1 to {OBJECT_BYTES_MAX} bytes, found {length}"
-                ));
-            }
-            pieces_total += length as u64;
-        }
-        if pieces_total != encoded_total {
-            return Err(fault!(
-                Corrupt,
-                "route page: its segments take {encoded_total} bytes, its pieces hold {pieces_total}"
-            ));
-        }
-        Ok(page)
-    }
-
-    /// Encoding and encoded length of the segment at `index` in this run.
-    pub fn segment(&self, index: usize) -> Result<(Encoding, usize)> {
-        let &[encoding, a, b, c] =
-            self.segments.get(index).ok_or_else(|| fault!(Corrupt, "route page: no segment {index}"))?;
-        let encoding = match encoding {
-            0 => Encoding::Zero,
-            1 => Encoding::Raw,
-            2 => Encoding::Zstd,
-            _ => {
-                return Err(fault!(
-                    Unsupported,
-                    "route page: unknown encoding {encoding}; this agent is too old for it"
-                ));
-            }
-        };
-        Ok((encoding, u32::from_le_bytes([a, b, c, 0]) as usize))
-    }
-
-    /// The piece at `index` in this run.
-    pub fn piece(&self, index: usize) -> Result<Piece> {
-        let entry = self.pieces.get(index).ok_or_else(|| fault!(Corrupt, "route page: no piece {index}"))?;
-        let (name, length) = entry.split_at(32);
-        match (<[u8; 32]>::try_from(name), <[u8; 4]>::try_from(length)) {
-            (Ok(name), Ok(length)) => Ok(Piece { name: Digest(name), length: u32::from_le_bytes(length) }),
-            _ => Err(fault!(Corrupt, "route page: no piece {index}")), // 36 is 32 and 4
-        }
-    }
-
-    /// Pieces of this run.
-    pub const fn piece_count(&self) -> usize {
-        self.pieces.len()
-    }
-}
-
 /// Magic, version and the two numbers that every page begins with; and what follows them.
-fn header<'a>(what: &str, magic: &[u8; 4], bytes: &'a [u8]) -> Result<([u32; 2], &'a [u8])> {
+pub(super) fn header<'a>(what: &str, magic: &[u8; 4], bytes: &'a [u8]) -> Result<([u32; 2], &'a [u8])> {
     let short = || fault!(Corrupt, "{what}: cut short at {} bytes", bytes.len());
     let (head, rest) = bytes.split_first_chunk::<16>().ok_or_else(short)?;
     let [m0, m1, m2, m3, version, z0, z1, z2, a0, a1, a2, a3, b0, b1, b2, b3] = *head;

@@ -1,5 +1,6 @@
 //! Who wants to know: the log, the audit trail, the reports, the console, the demo.
 
+use crate::digest::Digest;
 use crate::update::{Deployment, Outcome, PhaseName, Service};
 
 /// What happened, as the driver says it.
@@ -20,10 +21,29 @@ pub enum Note<'a> {
         total: u64,
         /// Bytes that were fetched (as they travelled).
         fetched: u64,
-        /// Content bytes that the running group gave.
+        /// Content bytes that the running group gave, or the target at another place.
         copied: u64,
         /// Content bytes that stood in the target already.
         kept: u64,
+    },
+    /// From here on the content of a class comes by this route.
+    Route {
+        /// The class of its slot.
+        class: &'a str,
+        /// What the running group holds and a delta route begins from; `None`: the full route.
+        base: Option<Digest>,
+        /// Bytes of all the route's pieces.
+        bytes: u64,
+    },
+    /// The running group does not hold what the record, or its own digest, says: these segments of it differ, and what a
+    /// delta route would have made from them comes by the full route.
+    Drift {
+        /// The class of its slot.
+        class: &'a str,
+        /// The first of them.
+        first: u32,
+        /// How many of the segments from there to the end of its run (128 MiB).
+        segments: u32,
     },
     /// An action failed; what the machine makes of it follows as a phase.
     Fault {

@@ -4,12 +4,12 @@
 //! It blocks. Its owner calls [`Driver::turn`] when there is something to do, and again after a [`Rest`] that asks
 //! for it. What it was told from outside (an offer, a halt, a rollback) it takes between two turns.
 
-use super::install::{Installer, Reuse, WORKSPACE_BYTES, read_back};
-use super::record::{Deployment, Outcome, OutcomeKind, Phase, Record, Report, Service};
+use super::install::{Installer, Reuse, Tools, WORKSPACE_BYTES, read_back};
+use super::record::{Contents, Deployment, Outcome, OutcomeKind, Phase, Record, Report, Service};
 use super::recover::{Facts, confirms, of_what_runs, recover};
 use super::step::{Action, Event, Step, step};
 use crate::boot::{BootState, Group};
-use crate::bundle::VerifiedManifest;
+use crate::bundle::{Artifact, VerifiedManifest};
 use crate::fault;
 use crate::fault::{Fault, FaultKind, clip};
 use crate::limits::{ENVELOPE_BYTES_MAX, RECORD_BYTES_MAX, RETRIES_MAX};
@@ -43,6 +43,8 @@ pub struct Parts<'a> {
     pub trust: &'a TrustRoot,
     /// Memory to work in.
     pub workspace: &'a mut [u8; WORKSPACE_BYTES],
+    /// Memory that only some updates need.
+    pub memory: &'a mut dyn Memory,
 }
 
 /// What the driver is told once.
@@ -83,6 +85,8 @@ pub struct Driver {
     vouched: bool,
     /// When it was looked at last, the running group was good, or has been confirmed since.
     standing: bool,
+    /// What the running group's slots have been found to hold in this boot, where the record does not say it.
+    recognised: Contents,
 }
 
 impl Driver {
@@ -113,6 +117,7 @@ impl Driver {
             tried: false,
             vouched: false,
             standing: false,
+            recognised: Contents::new(),
         };
         if driver.record.floor < settings.image_floor {
             driver.persist(Record { floor: settings.image_floor, ..driver.record.clone() }, parts)?;
@@ -323,7 +328,7 @@ impl Driver {
                     withdraw(target, running, parts)
                 })
                 .map(done),
-            Action::Stream => match self.noted(action, parts, |parts| self.stream(&deployment, parts)) {
+            Action::Stream => match self.stream_noted(&deployment, parts) {
                 Err(fault)
                     if matches!(
                         fault.kind,
@@ -338,7 +343,7 @@ impl Driver {
             },
             Action::ReadBack => match self.noted(action, parts, |parts| self.read_back(&deployment, parts)) {
                 Err(fault) => return Some(Event::Failed(clip(fault))),
-                Ok(()) => Ok(Event::Done),
+                Ok(contents) => Ok(Event::Proven(contents)),
             },
             Action::Arm => self
                 .noted(action, parts, |parts| {
@@ -398,21 +403,54 @@ impl Driver {
         }
     }
 
-    /// Writes every artifact that the stored manifest names into the target.
-    fn stream(&self, deployment: &Deployment, parts: &mut Parts<'_>) -> Result<()> {
-        let manifest = stored_manifest(deployment, parts)?;
-        let (reuse, total) = (self.settings.reuse, manifest.content_bytes());
-        let Parts { slots, source, inflate, observer, workspace, .. } = parts;
-        let mut installer =
-            Installer::new(deployment.target, reuse, total, *slots, *source, *inflate, *observer);
-        manifest.artifacts.iter().try_for_each(|artifact| installer.install(artifact, workspace))
+    fn stream_noted(&mut self, deployment: &Deployment, parts: &mut Parts<'_>) -> Result<()> {
+        let mut recognised = core::mem::take(&mut self.recognised);
+        let streamed =
+            self.noted(Action::Stream, parts, |parts| self.stream(deployment, &mut recognised, parts));
+        self.recognised = recognised;
+        streamed
     }
 
-    fn read_back(&self, deployment: &Deployment, parts: &mut Parts<'_>) -> Result<()> {
+    /// Writes every artifact that the stored manifest names into the target. What the running group holds is known from the
+    /// record, or by its digest from then on.
+    fn stream(
+        &self,
+        deployment: &Deployment,
+        recognised: &mut Contents,
+        parts: &mut Parts<'_>,
+    ) -> Result<()> {
+        let manifest = stored_manifest(deployment, parts)?;
+        let (reuse, total) = (self.settings.reuse, manifest.content_bytes());
+        let recorded = self.record.release(self.settings.running).map(|release| &release.artifacts);
+        let Parts { slots, source, inflate, observer, memory, workspace, .. } = parts;
+        let tools =
+            Tools { slots: *slots, source: *source, inflate: *inflate, observer: *observer, memory: *memory };
+        let mut installer = Installer::new(deployment.target, reuse, total, tools);
+        for artifact in &manifest.artifacts {
+            let find = |contents: &Contents| {
+                let found = contents.iter().find(|(class, _)| *class == artifact.class);
+                found.map(|(_, digest)| *digest)
+            };
+            let known = recorded.and_then(find).or_else(|| find(recognised));
+            let mut holds = known;
+            let installed = installer.install(artifact, &mut holds, workspace);
+            if let (None, Some(found)) = (known, holds) {
+                let _ = recognised.push((artifact.class.clone(), found)); // a class stands there once
+            }
+            installed?;
+        }
+        Ok(())
+    }
+
+    /// Proves every artifact on the medium; what the target holds then.
+    fn read_back(&self, deployment: &Deployment, parts: &mut Parts<'_>) -> Result<Contents> {
         let manifest = stored_manifest(deployment, parts)?;
         let Parts { slots, workspace, .. } = parts;
-        let mut artifacts = manifest.artifacts.iter();
-        artifacts.try_for_each(|artifact| read_back(deployment.target, artifact, *slots, workspace))
+        let proven = |artifact: &Artifact| {
+            read_back(deployment.target, artifact, *slots, workspace)
+                .map(|()| (artifact.class.clone(), artifact.digest))
+        };
+        manifest.artifacts.iter().map(proven).collect()
     }
 
     fn feed(&mut self, event: Event, parts: &mut Parts<'_>) -> Result<()> {

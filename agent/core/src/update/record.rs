@@ -137,6 +137,9 @@ impl Phase {
     }
 }
 
+/// The digest of what a slot holds, by its class.
+pub type Contents = Vec<(String<CLASS_BYTES_MAX>, Digest), ARTIFACTS_MAX>;
+
 /// What a group holds, as far as this agent has seen to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupRelease {
@@ -148,6 +151,8 @@ pub struct GroupRelease {
     pub security_version: u32,
     /// Has it been committed on this gateway?
     pub committed: bool,
+    /// What was proven in its slots when it was installed: what delta routes begin from.
+    pub artifacts: Contents,
 }
 
 /// Is the gateway in service, and what has a person begun with it as a whole? Append-only: the number stands on disks.
@@ -323,6 +328,7 @@ mod tests {
             version: clip(&long),
             security_version: u32::MAX,
             committed: true,
+            artifacts: (0..ARTIFACTS_MAX).map(|_| (clip(&long), Digest([0xff; 32]))).collect(),
         };
         let record = Record {
             phase: Phase::RollingBack(deployment, outcome.clone()),

@@ -5,7 +5,9 @@
 //! its action, then feeds what came of it back as the next event. Power may vanish between any two of these; what
 //! [`recover`](super::recover) makes of each such moment is argued there.
 
-use super::record::{Deployment, GroupRelease, Outcome, OutcomeKind, Phase, Record, Report, Service};
+use super::record::{
+    Contents, Deployment, GroupRelease, Outcome, OutcomeKind, Phase, Record, Report, Service,
+};
 use crate::boot::Group;
 use crate::fault::clip;
 use core::fmt::Display;
@@ -86,6 +88,8 @@ pub enum Event {
     Stopped(Outcome),
     /// The action is done.
     Done,
+    /// The target has been read back, and holds this.
+    Proven(Contents),
     /// The action failed, and its retries are used up.
     Failed(heapless::String<{ crate::limits::DETAIL_BYTES_MAX }>),
     /// The other group cannot be booted, so this one is not given up.
@@ -158,7 +162,9 @@ pub fn step(record: &Record, doing: Action, event: Event, running: Group) -> Opt
         (Phase::Downloading(_), Stream, Event::NotYet) => later(Stream),
         (Phase::Downloading(d), _, Event::Stopped(outcome)) => settle(d, outcome),
 
-        (Phase::Verifying(d), ReadBack, Event::Done) => Some(Step::installed(record, d)),
+        (Phase::Verifying(d), ReadBack, Event::Proven(contents)) => {
+            Some(Step::installed(record, d, contents))
+        }
         (Phase::Verifying(d), ReadBack, Event::Failed(why)) => settle(d, failed(why)),
         (Phase::Verifying(d), _, Event::Stopped(outcome)) => settle(d, outcome),
 
@@ -260,13 +266,14 @@ impl Step {
         Step { record: Some(next), action: Action::Withdraw, pause: false }
     }
 
-    fn installed(record: &Record, d: Deployment) -> Self {
+    fn installed(record: &Record, d: Deployment, artifacts: Contents) -> Self {
         let mut next = record.clone();
         *next.release_mut(d.target) = Some(GroupRelease {
             manifest: d.manifest,
             version: d.version.clone(),
             security_version: d.security_version,
             committed: false,
+            artifacts,
         });
         next.phase = Phase::Installed(d);
         Step { record: Some(next), action: Action::AskToReboot, pause: false }

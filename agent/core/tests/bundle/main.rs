@@ -12,6 +12,7 @@
 //! | `unproven` | nothing is read before its signature or name is proven |
 
 mod common;
+mod delta_pages;
 mod desired;
 mod eligibility;
 mod envelope;

@@ -13,7 +13,11 @@ use proptest::prelude::*;
 pub fn largest() -> Manifest {
     let long = |bytes: usize| "x".repeat(bytes);
     let route = |n: u8| Route {
-        kind: if n == 0 { RouteKind::Full } else { RouteKind::Delta { base: Digest([n; 32]) } },
+        kind: if n == 0 {
+            RouteKind::Full
+        } else {
+            RouteKind::Delta { base: Digest([n; 32]), base_bytes: 1 << 36 }
+        },
         table: Digest([n; 32]),
         bytes: ARTIFACT_BYTES_MAX,
     };
@@ -64,9 +68,10 @@ fn a_field_out_of_its_bounds_is_refused_by_name() {
         manifest
     };
     let route = |kind, bytes| Route { kind, table: Digest([0; 32]), bytes };
-    let delta = RouteKind::Delta { base: Digest([5; 32]) };
+    let delta = RouteKind::Delta { base: Digest([5; 32]), base_bytes: 1000 };
+    let empty_base = RouteKind::Delta { base: Digest([6; 32]), base_bytes: 0 };
     #[rustfmt::skip]
-    let cases: [(Change, &str); 26] = [
+    let cases: [(Change, &str); 27] = [
         (&|m| m.compatible = text(""),                                "manifest: compatible: expected a name"),
         (&|m| m.compatible = text("acme gw"),                         "manifest: compatible: expected letters"),
         (&|m| m.version = text(""),                                   "manifest: version is empty"),
@@ -83,6 +88,7 @@ fn a_field_out_of_its_bounds_is_refused_by_name() {
         (&|m| m.artifacts[0].routes.push(route(RouteKind::Full, 1)).unwrap(), "one full route, found 2"),
         (&|m| m.artifacts[0].routes[0].bytes = 1_000_001,             "route of at most its size, 1000000 bytes, found 1000001"),
         (&|m| for _ in 0..2 { m.artifacts[0].routes.push(route(delta, 1)).unwrap() }, "rootfs: two routes from 0505"),
+        (&|m| m.artifacts[0].routes.push(route(empty_base, 1)).unwrap(), "rootfs: expected a base of 1 to 68719476736 bytes, found 0"),
         (&|m| m.trial.tries = 0,                                      "expected 1 to 9 tries, found 0"),
         (&|m| m.trial.tries = 10,                                     "expected 1 to 9 tries, found 10"),
         (&|m| m.trial.deadline_s = 0,                                 "deadline of 1 to 86400 s, found 0"),

@@ -139,7 +139,9 @@ fn a_route_page_that_lies_is_refused() {
         (put(&page, 16, u32::MAX),       "expected at most 1536 pieces, found 4294967295"),
         (put(&page, 20, 1),              "reserved bytes are not zero"),
         (entry(0, 0, 1),                 "segment 512: Zero of 1 bytes cannot make 262144"),
-        (entry(0, 3, 0),                 "unknown encoding 3; this agent is too old"),
+        (entry(0, 3, 0),                 "segment 512: Copy in a full route, which has no base"),
+        (entry(1, 4, 50_000),            "segment 513: Patch in a full route, which has no base"),
+        (entry(0, 5, 0),                 "unknown encoding 5; this agent is too old"),
         (entry(0, 255, 0),               "unknown encoding 255"),
         (entry(1, 1, 50_000),            "segment 513: Raw of 50000 bytes cannot make 262144"),
         (entry(1, 2, 0),                 "segment 513: Zstd of 0 bytes"),
@@ -180,7 +182,15 @@ fn the_largest_pages_fit_an_object() {
     }
     refused(run.push(Digest([1; 32]), Encoding::Zero, &[]), "takes 512 segments");
     let run = run.finish(0);
-    assert_eq!((run.pieces.len(), run.route_page.len()), (RUN_PIECES_MAX, ROUTE_PAGE_BYTES_MAX));
+    assert_eq!((run.pieces.len(), run.route_page.len()), (RUN_PIECES_MAX, 57_368));
+    let mut delta = RunBuilder::new();
+    for index in 0..RUN_SEGMENTS_MAX {
+        let encoding = if index % 2 == 0 { Encoding::Zstd } else { Encoding::Patch };
+        delta.push_delta(Digest([1; 32]), encoding, &frame, true).unwrap();
+    }
+    let delta = delta.finish_delta(0);
+    assert_eq!((delta.pieces.len(), delta.route_page.len()), (RUN_PIECES_MAX, ROUTE_PAGE_BYTES_MAX));
+    RoutePage::parse_delta(object(&delta.route_page), 0, RUN_SEGMENTS_MAX, |_| SEGMENT_BYTES).unwrap();
     assert_eq!(run.segment_page.len(), SEGMENT_PAGE_BYTES_MAX);
     assert_eq!(table(&[Digest([0; 32]); TABLE_RUNS_MAX]).len(), TABLE_BYTES_MAX);
     assert!(ROUTE_PAGE_BYTES_MAX.max(SEGMENT_PAGE_BYTES_MAX).max(TABLE_BYTES_MAX) <= OBJECT_BYTES_MAX);

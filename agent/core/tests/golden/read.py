@@ -87,7 +87,7 @@ def trust_root(body):  # 3
     need(all(sound(decode(k)) for k in root["keys"]) and root["version"], "keys and version"); return root
 def manifest(body):  # 4
     r = body_of(body); digest = lambda: r.take(32); u64 = r.varint
-    route = lambda: dict(base=digest() if r.enum(2) else None, table=digest(), bytes=u64())
+    route = lambda: dict(base=(digest(), u64()) if r.enum(2) else None, table=digest(), bytes=u64())
     artifact = lambda: dict(cls=r.text(16), size=u64(), digest=digest(), segments=digest(), routes=r.list(8, route))
     m = dict(compatible=r.text(64), version=r.text(48), security=r.varint(32), artifacts=r.list(8, artifact),
              tries=r.take(1)[0], deadline=r.varint(32), required=r.list(16, lambda: r.text(48)),
@@ -129,7 +129,30 @@ def content(a, take):  # 5, 6: one artifact; take(kind) gives the file's next ob
             data = [lambda: bytes(size), lambda: data, lambda: zstd(data, size)][encoding]()
             need(len(data) == size and sha256(data).digest() == segments.take(32), "segment"); out += data
         row.end(); segments.end()
-    [t.end() for t in tables]; need(sha256(out).digest() == a["digest"], "content"); return out
+    [t.end() for t in tables]; need(sha256(out).digest() == a["digest"], "content")
+    for delta in a["routes"]:
+        if delta["base"]: delta_route(a, delta, out, count, runs, take)
+    return out
+def delta_route(a, route, out, count, runs, take):  # 5, 6: what it makes must be what the full route made
+    base, base_bytes = route["base"]; table = page(take(2), route["table"], b"MSTB", runs, 0); total = 0
+    need(base_bytes <= 1 << 36 and base_bytes, "base")
+    for run in range(runs):
+        first, n = run * 512, min(512, count - run * 512)
+        r = page(take(4), table.take(32), b"MSDP", first, n); pieces, spans = r.fixed(4), r.fixed(4); kinds = []
+        for _ in range(spans):
+            kind, number = r.take(1)[0], r.fixed(2); need(kind < 5 and number, "span"); kinds += [kind] * number
+        need(len(kinds) == n, "spans"); size = lambda i: min(262144, a["size"] - (first + i) * 262144)
+        lengths = [r.fixed(3) if k in (2, 4) else size(i) if k == 1 else 0 for i, k in enumerate(kinds)]
+        proofs = [r.take(16) if k else None for k in kinds]; row = b""
+        for name, length in [(r.take(32), r.fixed(4)) for _ in range(pieces)]:
+            piece = take(5); need(sha256(piece).digest() == name and len(piece) == length, "piece"); row += piece
+        r.end(); row = Reader(row)
+        for i, (kind, length, proof) in enumerate(zip(kinds, lengths, proofs)):
+            at = (first + i) * 262144; data = row.take(length); total += length; segment = out[at:at + size(i)]
+            need(proof is None or sha256(segment).digest()[:16] == proof, "delta digest")
+            need(kind in (3, 4) or segment == [lambda: bytes(size(i)), lambda: data, lambda: zstd(data, size(i))][kind](), "delta segment")
+        row.end()
+    table.end(); need(total == route["bytes"], "delta bytes")
 
 def main(folder):
     file = lambda name: bytes.fromhex((pathlib.Path(folder) / (name + ".hex")).read_text())
@@ -146,7 +169,7 @@ def main(folder):
     need(d["manifest"] == name and file("manifest") == objects[0], "the desired manifest")
     print(name.hex(), m["compatible"], m["version"], "for", d["group"], "share", d["share"])
     for a in m["artifacts"]: print(a["cls"], len(content(a, take)), "bytes", a["digest"].hex())
-    take(255); need(all(file(n) in objects for n in ("table", "segment-page", "route-page")), "pages")
+    take(255); need(all(file(n) in objects for n in ("table", "segment-page", "route-page", "delta-page")), "pages")
     print("all agree")
 
 sys.stdout.reconfigure(encoding="utf-8")

@@ -2,12 +2,13 @@
 
 use mainstay_core::boot::Group;
 use mainstay_core::bundle::author::{self, RunBuilder};
+use mainstay_core::bundle::patch::PatchState;
 use mainstay_core::bundle::{Artifact, Encoding, Route, RouteKind, VerifiedSegment};
 use mainstay_core::digest::Digest;
 use mainstay_core::fault;
 use mainstay_core::limits::{RUN_SEGMENTS_MAX, SEGMENT_BYTES};
-use mainstay_core::seam::{Inflate, Note, Observer, PieceSource, Result, SlotWriter};
-use mainstay_core::update::{Installer, Reuse, WORKSPACE_BYTES};
+use mainstay_core::seam::{Entry, Inflate, Memory, Note, Observer, PieceSource, Place, Result, SlotWriter};
+use mainstay_core::update::{Installer, Reuse, Tools, WORKSPACE_BYTES};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a segment is made of, and how it travels.
@@ -137,6 +138,14 @@ pub struct FakeSource {
     pub lies: Option<(Digest, u32)>,
     /// Has no other place to ask.
     pub refutes: bool,
+    /// Gives any object by its name, in any order.
+    pub anywhere: bool,
+    /// What it was told of where pieces lie.
+    pub places: BTreeMap<Digest, Place>,
+    /// Room for an index, entries.
+    pub index: usize,
+    /// Does not come back from this fetch.
+    pub stops_at: Option<usize>,
     outstanding: BTreeSet<Digest>,
     at: usize,
 }
@@ -150,6 +159,10 @@ impl FakeSource {
             fetched: Vec::new(),
             lies: None,
             refutes: false,
+            anywhere: false,
+            places: BTreeMap::new(),
+            index: 0,
+            stops_at: None,
             outstanding: BTreeSet::new(),
             at: 0,
         }
@@ -162,6 +175,16 @@ impl FakeSource {
 }
 
 impl PieceSource for FakeSource {
+    fn only_forward(&self) -> bool {
+        !self.anywhere
+    }
+    fn place(&mut self, name: &Digest, _: u32, place: Place) {
+        let told = self.places.insert(*name, place).is_some();
+        assert!(told || !self.outstanding.contains(name), "told after it was announced");
+    }
+    fn forget(&mut self, name: &Digest) {
+        self.outstanding.remove(name);
+    }
     fn prefetch(&mut self, name: &Digest, _: u32) -> bool {
         if self.outstanding.contains(name) {
             return true;
@@ -173,7 +196,10 @@ impl PieceSource for FakeSource {
         room
     }
     fn fetch(&mut self, name: &Digest, _: u32) -> Result<&[u8]> {
-        if self.fetched.last() != Some(name) {
+        if self.stops_at == Some(self.fetched.len()) {
+            return Err(fault!(Cancelled, "interrupted"));
+        }
+        if !self.anywhere && self.fetched.last() != Some(name) {
             let ahead = self.order.iter().skip(self.at).position(|there| there == name);
             let ahead = ahead.unwrap_or_else(|| panic!("{name:?} is not ahead of object {}", self.at));
             self.at += ahead + 1;
@@ -205,6 +231,12 @@ pub struct FakeSlots {
     /// The running group cannot be read at all.
     pub running_fails: bool,
     pub synced: usize,
+    /// So many writes go well, and none after them.
+    pub writes_left: Option<usize>,
+    /// What is said of their size, where that is another.
+    pub room: Option<u64>,
+    /// Reads of the running group, and their bytes.
+    pub base_reads: (usize, usize),
 }
 
 /// The group that runs; the other is the target.
@@ -213,7 +245,16 @@ pub const RUNNING: Group = Group::A;
 impl FakeSlots {
     pub fn new(bytes: usize) -> Self {
         let groups = [vec![0x11; bytes], vec![0x22; bytes]];
-        FakeSlots { groups, writes: Vec::new(), unreadable: BTreeSet::new(), running_fails: false, synced: 0 }
+        FakeSlots {
+            groups,
+            writes: Vec::new(),
+            unreadable: BTreeSet::new(),
+            running_fails: false,
+            synced: 0,
+            writes_left: None,
+            room: None,
+            base_reads: (0, 0),
+        }
     }
     pub fn target(&self) -> &[u8] {
         &self.groups[1]
@@ -223,10 +264,13 @@ impl FakeSlots {
 impl SlotWriter for FakeSlots {
     fn open(&mut self, group: Group, class: &str) -> Result<u64> {
         assert_eq!(class, "rootfs");
-        Ok(self.groups[group as usize].len() as u64)
+        Ok(self.room.unwrap_or(self.groups[group as usize].len() as u64))
     }
     fn write(&mut self, group: Group, _: &str, segment: &VerifiedSegment<'_>) -> Result<()> {
         assert_ne!(group, RUNNING, "the running group is never written");
+        if let Some(left) = &mut self.writes_left {
+            *left = left.checked_sub(1).ok_or_else(|| fault!(Io, "no power"))?;
+        }
         let at = segment.at() as usize;
         self.groups[group as usize][at..at + segment.bytes().len()].copy_from_slice(segment.bytes());
         self.writes.push(segment.at() / SEGMENT_BYTES as u64);
@@ -242,39 +286,86 @@ impl SlotWriter for FakeSlots {
         if (group != RUNNING && self.unreadable.contains(&at)) || (group == RUNNING && self.running_fails) {
             return Err(fault!(Io, "unreadable"));
         }
+        if group == RUNNING {
+            self.base_reads = (self.base_reads.0 + 1, self.base_reads.1 + out.len());
+        }
         let found = self.groups[group as usize].get(at as usize..at as usize + out.len());
         out.copy_from_slice(found.ok_or_else(|| fault!(Io, "beyond the end"))?);
         Ok(())
     }
 }
 
-/// Keeps the last progress.
+/// Keeps the last progress, and what else was said.
 #[derive(Default)]
 pub struct Seen {
     /// done, total, fetched, copied, kept
     pub progress: [u64; 5],
+    /// Drift: first segment, how many.
+    pub drift: Vec<(u32, u32)>,
+    /// The bases of the routes that were taken.
+    pub routes: Vec<Option<Digest>>,
+    pub faults: Vec<String>,
+    /// What the running group was found to hold.
+    pub holds: Option<Digest>,
 }
 
 impl Observer for Seen {
     fn note(&mut self, note: Note<'_>) {
-        if let Note::Progress { done, total, fetched, copied, kept } = note {
-            self.progress = [done, total, fetched, copied, kept];
+        match note {
+            Note::Progress { done, total, fetched, copied, kept } => {
+                self.progress = [done, total, fetched, copied, kept];
+            }
+            Note::Drift { class: "rootfs", first, segments } => self.drift.push((first, segments)),
+            Note::Route { class: "rootfs", base, .. } => self.routes.push(base),
+            Note::Fault { doing, fault } => self.faults.push(format!("{doing}: {fault}")),
+            note => panic!("{note:?}"),
         }
     }
 }
 
-/// Installs one artifact into group B.
+/// Memory for patches.
+#[derive(Default)]
+pub struct Heap(Box<PatchState>, Vec<Entry>);
+
+impl Memory for Heap {
+    fn patch(&mut self) -> &mut PatchState {
+        &mut self.0
+    }
+    fn index(&mut self) -> &mut [Entry] {
+        &mut self.1
+    }
+}
+
+/// Installs one artifact into group B; nothing is known of what A holds.
 pub fn install(
     artifact: &Artifact,
     reuse: Reuse,
     source: &mut FakeSource,
     slots: &mut FakeSlots,
 ) -> Result<Seen> {
+    let mut seen = Seen::default();
+    install_from(artifact, None, reuse, source, slots, &mut seen).map(|()| seen)
+}
+
+/// The same where A is known to hold `holds`.
+pub fn install_from(
+    artifact: &Artifact,
+    holds: Option<Digest>,
+    reuse: Reuse,
+    source: &mut FakeSource,
+    slots: &mut FakeSlots,
+    seen: &mut Seen,
+) -> Result<()> {
     let mut workspace: Box<[u8; WORKSPACE_BYTES]> =
         vec![0; WORKSPACE_BYTES].into_boxed_slice().try_into().unwrap();
-    let mut seen = Seen::default();
-    let target = RUNNING.other();
-    Installer::new(target, reuse, artifact.size, slots, source, &mut FakeInflate, &mut seen)
-        .install(artifact, &mut workspace)?;
-    Ok(seen)
+    let mut memory = Heap(Box::default(), vec![Entry::default(); source.index]);
+    let mut holds = holds;
+    let tools = Tools { slots, source, inflate: &mut FakeInflate, observer: seen, memory: &mut memory };
+    let installed = Installer::new(RUNNING.other(), reuse, artifact.size, tools).install(
+        artifact,
+        &mut holds,
+        &mut workspace,
+    );
+    seen.holds = holds;
+    installed
 }

@@ -1,6 +1,8 @@
 //! The installer, claim by claim, against a source and slots that can lie (`fake.rs`).
 
+mod delta;
 mod fake;
+mod index;
 
 use fake::Kind::{Frame, Raw, Zero};
 use fake::{FakeSlots, FakeSource, Kind, Packed, Run, fake_frame, install, pack};

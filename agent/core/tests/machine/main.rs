@@ -67,6 +67,7 @@ pub(crate) fn record(phase: Phase) -> Record {
         version: n.to_string().as_str().try_into().unwrap(),
         security_version: u32::from(n) * 10,
         committed,
+        artifacts: Default::default(),
     };
     Record {
         phase,

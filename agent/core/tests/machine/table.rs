@@ -2,7 +2,7 @@
 
 use crate::*;
 use mainstay_core::update::Action::*;
-use mainstay_core::update::{Action, Event, Service, step};
+use mainstay_core::update::{Action, Contents, Event, Service, step};
 
 const ACTIONS: [Action; 16] = [
     Rest,
@@ -23,6 +23,10 @@ const ACTIONS: [Action; 16] = [
     Erase,
 ];
 
+fn contents() -> Contents {
+    Contents::from_iter([("rootfs".try_into().unwrap(), Digest([9; 32]))])
+}
+
 fn events() -> Vec<(&'static str, Event)> {
     let why = || "why".try_into().unwrap();
     vec![
@@ -31,6 +35,7 @@ fn events() -> Vec<(&'static str, Event)> {
         ("not yet", Event::NotYet),
         ("stopped", Event::Stopped(outcome(OutcomeKind::Halted))),
         ("done", Event::Done),
+        ("proven", Event::Proven(contents())),
         ("failed", Event::Failed(why())),
         ("no way back", Event::NoWayBack),
         ("healthy", Event::Healthy),
@@ -82,7 +87,7 @@ const ROWS: &str = "
     Downloading  *  Stream         failed       Settled(Failed)         Look
     Downloading  *  Any            stopped      Settled(Halted)         Look
 
-    Verifying    *  ReadBack       done         Installed               AskToReboot
+    Verifying    *  ReadBack       proven       Installed               AskToReboot
     Verifying    *  ReadBack       failed       Settled(Failed)         Look
     Verifying    *  Any            stopped      Settled(Halted)         Look
 
@@ -177,9 +182,10 @@ fn an_offer_is_counted_and_begins_with_no_reboots() {
 fn what_the_target_held_is_forgotten_before_its_first_byte_is_written_and_known_once_it_is_proven() {
     let record = after(PhaseName::Waiting, AskToDownload, Event::Allowed);
     assert_eq!((record.release(B), record.release(A).is_some()), (None, true));
-    let record = after(PhaseName::Verifying, ReadBack, Event::Done);
+    let record = after(PhaseName::Verifying, ReadBack, Event::Proven(contents()));
     let release = record.release(B).expect("known");
     assert_eq!((release.security_version, release.committed), (20, false));
+    assert_eq!(release.artifacts, contents());
     assert_eq!(record.floor, 10, "the floor does not move");
 }
 

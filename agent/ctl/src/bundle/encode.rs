@@ -120,7 +120,7 @@ struct Encoded {
 impl Encoded {
     fn bytes(&self) -> &[u8] {
         match self.encoding {
-            Encoding::Zero => &[],
+            Encoding::Zero | Encoding::Copy | Encoding::Patch => &[], // the latter two: of delta routes alone
             Encoding::Raw => &self.content,
             Encoding::Zstd => &self.frame,
         }

@@ -6,7 +6,7 @@ use crate::fail::{Result, Within};
 use crate::meter::{Audience, Meter, size};
 use crate::trust;
 use crate::values::utc;
-use mainstay_core::bundle::{Manifest, RouteKind};
+use mainstay_core::bundle::Manifest;
 use mainstay_core::trust::{Envelope, KeyId, MessageKind, Role, TrustRoot};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -111,8 +111,22 @@ impl Found {
                     ratio(figures.piece_bytes, artifact.size)
                 ),
             );
-            if artifact.routes.len() > 1 {
-                line("  delta routes", (artifact.routes.len() - 1).to_string());
+            for delta in &figures.deltas {
+                let [zero, raw, zstd, copy, patch] = delta.segments;
+                let whole = delta.piece_bytes + delta.index_bytes;
+                line("  from base", delta.base.to_string());
+                line(
+                    "    travels as",
+                    format!(
+                        "{} ({whole} B, index and all), {} of the full route",
+                        size(whole),
+                        ratio(whole, figures.piece_bytes + figures.index_bytes)
+                    ),
+                );
+                line(
+                    "    segments",
+                    format!("{copy} copied, {patch} patched, {zstd} zstd, {raw} raw, {zero} zero"),
+                );
             }
         }
         line("file", format!("{} ({} objects)", size(self.figures.file_bytes), self.figures.objects));
@@ -141,15 +155,20 @@ impl Found {
             .zip(&self.figures.artifacts)
             .map(|(artifact, figures)| {
                 let [zero, raw, zstd] = figures.segments;
-                let routes: Vec<Value> = artifact
-                    .routes
-                    .iter()
-                    .map(|route| match route.kind {
-                        RouteKind::Full => json!({"kind": "full", "bytes": route.bytes}),
-                        RouteKind::Delta { base } => {
-                            json!({"kind": "delta", "base": base.to_string(), "bytes": route.bytes})
-                        }
-                    })
+                let full = json!({
+                    "kind": "full", "bytes": figures.piece_bytes, "index_bytes": figures.index_bytes,
+                });
+                let routes: Vec<Value> = std::iter::once(full)
+                    .chain(figures.deltas.iter().map(|delta| {
+                        let [zero, raw, zstd, copy, patch] = delta.segments;
+                        json!({
+                            "kind": "delta", "base": delta.base.to_string(),
+                            "bytes": delta.piece_bytes, "index_bytes": delta.index_bytes,
+                            "segments": {
+                                "zero": zero, "raw": raw, "zstd": zstd, "copy": copy, "patch": patch,
+                            },
+                        })
+                    }))
                     .collect();
                 json!({
                     "class": artifact.class.as_str(), "size": artifact.size, "sha256": artifact.digest.to_string(),

@@ -4,16 +4,19 @@
 //! the same, but where the envelope stands there stands the bare body of the manifest. Devices refuse it at its
 //! first bytes, and [`sign`](sign::sign) makes it a bundle.
 
+pub mod base;
+pub mod delta_route;
 pub mod encode;
 pub mod inspect;
 pub mod pack;
+pub mod packed;
 pub mod reader;
 pub mod sign;
 pub mod walk;
 pub mod writer;
 
 pub use reader::{BundleReader, Head};
-pub use walk::{Depth, Figures, Seen, walk};
+pub use walk::{Depth, Figures, Seen, walk, walk_content};
 
 /// The first bytes of a bundle file that is not signed yet.
 pub const UNSIGNED_MAGIC: [u8; 16] = *b"MAINSTAY-UNSIGN1";

@@ -3,24 +3,33 @@
 //! The manifest stands first in the file and names all that follows, so it is known last: the objects of all runs
 //! go into a scratch file beside the output, and are put behind the manifest when it is made. Both files are on
 //! the same file system, so the copy costs little where the kernel can share blocks.
+//!
+//! Delta routes are made behind the full one, from each base that was named for the artifact; those that save nothing are left
+//! out, and where there are more than a manifest holds, those that save least.
 
+use super::base::{self, Base, BaseSpec};
+use super::delta_route::{DeltaRoute, delta_route};
 use super::encode::{Content, How, encode};
+use super::packed::{Packed, PackedDelta};
 use super::writer::{BundleWriter, write_object};
 use super::{Head, UNSIGNED_SUFFIX};
 use crate::fail;
 use crate::fail::{Failure, Result, Within};
 use crate::files::{NewFile, scratch_beside};
+use crate::hints::{self, Hint};
 use crate::meter::{Audience, Meter};
 use crate::trust::add_signatures;
+use crate::{delta, layout};
 use ed25519_dalek::SigningKey;
 use mainstay_core::bundle::author::{Run, table};
 use mainstay_core::bundle::{Artifact, Manifest, Object, Route, RouteKind};
 use mainstay_core::digest::Digest;
-use mainstay_core::limits::{ARTIFACT_BYTES_MAX, CLASS_BYTES_MAX};
+use mainstay_core::limits::{ARTIFACT_BYTES_MAX, CLASS_BYTES_MAX, ROUTES_MAX};
 use mainstay_core::trust::MessageKind;
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 /// What to pack.
 #[derive(Clone, Debug)]
@@ -29,6 +38,10 @@ pub struct Plan {
     pub images: Vec<(String, PathBuf)>,
     /// All of the manifest but its artifacts.
     pub manifest: Manifest,
+    /// What gateways hold now: a delta route is made from each that is worth it.
+    pub bases: Vec<BaseSpec>,
+    /// Predict executables' code in delta routes.
+    pub transforms: bool,
     /// zstd level, 1..=22.
     pub level: i32,
     /// Worker threads.
@@ -37,19 +50,6 @@ pub struct Plan {
     pub out: PathBuf,
     /// May a file of this name be replaced?
     pub replace: bool,
-}
-
-/// What was packed.
-#[derive(Clone, Debug)]
-pub struct Packed {
-    /// The file.
-    pub path: PathBuf,
-    /// What it begins with.
-    pub head: Head,
-    /// Its manifest.
-    pub manifest: Manifest,
-    /// Its length.
-    pub bytes: u64,
 }
 
 /// Packs. The same images and plan make the same bytes, whatever the number of threads (signatures are
@@ -66,10 +66,21 @@ pub fn pack(plan: &Plan, signers: &[SigningKey], audience: Audience) -> Result<P
 
     let mut manifest = plan.manifest.clone();
     manifest.artifacts.clear();
-    let mut tables = Vec::new();
+    let mut bases = open_bases(plan, &path, audience)?;
+    let (mut tables, mut routes, mut deltas, mut hints) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (class, image) in &plan.images {
-        let packed = artifact(class, image, how, &mut scratch, audience).within(|| image.display())?;
+        let mut packed = artifact(class, image, how, &mut scratch, audience).within(|| image.display())?;
+        let own: Vec<Base> = bases.extract_if(.., |base| base.class == *class).collect();
+        let mut made = Vec::new();
+        for base in &own {
+            let route = from_base(base, image, &packed.digests, plan, &path, audience);
+            made.push(route.within(|| format!("{class} from base {}", base.name))?);
+        }
+        let first = own.first().zip(made.first()).map(|(base, route)| (base, route.summary.files.as_slice()));
+        hints.extend(hints_for(image, first)?.into_iter().map(|hint| (class.clone(), hint)));
+        let made = choose(class, made, &mut packed, &mut deltas);
         tables.push((packed.segment_table, packed.route_table, packed.scratch_bytes));
+        routes.push(made);
         // `check` has counted them.
         manifest.artifacts.push(packed.artifact).map_err(|_| fail!("too many artifacts"))?;
     }
@@ -82,14 +93,102 @@ pub fn pack(plan: &Plan, signers: &[SigningKey], audience: Audience) -> Result<P
     let mut scratch = scratch.into_inner().map_err(|e| Failure::from(e.into_error()))?;
     scratch.seek(SeekFrom::Start(0))?;
     let mut writer = BundleWriter::begin(new.file(), &head).within(|| path.display())?;
-    for (segment_table, route_table, bytes) in &tables {
+    for ((segment_table, route_table, bytes), deltas) in tables.iter().zip(routes) {
         writer.object(Object::Table, segment_table)?;
         writer.object(Object::Table, route_table)?;
         writer.ready(&mut Read::by_ref(&mut scratch).take(*bytes)).within(|| path.display())?;
+        for mut delta in deltas {
+            writer.object(Object::Table, &delta.table)?;
+            delta.objects.seek(SeekFrom::Start(0))?;
+            writer.ready(&mut delta.objects).within(|| path.display())?;
+        }
     }
     let bytes = writer.finish().within(|| path.display())?;
     new.finish()?;
-    Ok(Packed { path, head, manifest, bytes })
+    Ok(Packed { path, head, manifest, bytes, deltas, hints })
+}
+
+/// All bases, each content once for each class.
+fn open_bases(plan: &Plan, beside: &Path, audience: Audience) -> Result<Vec<Base>> {
+    let classes: Vec<&str> = plan.images.iter().map(|(class, _)| class.as_str()).collect();
+    let mut bases: Vec<Base> = Vec::new();
+    for spec in &plan.bases {
+        for base in base::open(spec, &classes, beside, audience)? {
+            let known = |other: &Base| (&other.class, other.digest) == (&base.class, base.digest);
+            if !bases.iter().any(known) {
+                bases.push(base);
+            }
+        }
+    }
+    Ok(bases)
+}
+
+fn from_base(
+    base: &Base,
+    image: &Path,
+    digests: &[Digest],
+    plan: &Plan,
+    beside: &Path,
+    audience: Audience,
+) -> Result<DeltaRoute> {
+    let (file, size) = open_image(image)?;
+    let how = delta::How { level: plan.level, threads: plan.threads.max(1), transforms: plan.transforms };
+    let meter = Mutex::new(Meter::start(audience, format!("delta {}", base.class), Some(size)));
+    let progress = |bytes| {
+        if let Ok(mut meter) = meter.lock() {
+            meter.add(bytes);
+        }
+    };
+    let objects = scratch_beside(beside)?;
+    let new = layout::ImageFile::new(file)?;
+    let route = delta_route(base, &new, digests, how, objects, &progress)?;
+    if let Ok(meter) = meter.into_inner() {
+        meter.finish();
+    }
+    Ok(route)
+}
+
+/// What the image costs its integrator, seen from the first of its bases.
+fn hints_for(image: &Path, base: Option<(&Base, &[(String, u64)])>) -> Result<Vec<Hint>> {
+    let new = layout::ImageFile::open(image)?;
+    let new_layout = layout::read(&new)?;
+    let Some((base, files)) = base else { return Ok(hints::hints(&new, &new_layout, None, &[])) };
+    let base_layout = layout::read(&base.image)?;
+    Ok(hints::hints(&new, &new_layout, Some((&base.image, &base_layout)), files))
+}
+
+/// Keeps the routes that save something, at most as many as a manifest holds, and enters them into the artifact in the order of
+/// their bases.
+fn choose(
+    class: &str,
+    made: Vec<DeltaRoute>,
+    packed: &mut PackedArtifact,
+    deltas: &mut Vec<PackedDelta>,
+) -> Vec<DeltaRoute> {
+    let room = ROUTES_MAX - packed.artifact.routes.len();
+    let worth = packed.full_bytes - packed.full_bytes / SAVING_PART_MIN;
+    let mut sizes: Vec<u64> = made.iter().map(DeltaRoute::bytes).filter(|b| *b < worth).collect();
+    sizes.sort_unstable();
+    let most = sizes.get(..room.min(sizes.len())).and_then(<[u64]>::last).copied();
+    let mut kept = Vec::new();
+    for delta in made {
+        let RouteKind::Delta { base: digest, .. } = delta.route.kind else { continue };
+        let keep = most.is_some_and(|most| delta.bytes() <= most)
+            && packed.artifact.routes.push(delta.route.clone()).is_ok();
+        deltas.push(PackedDelta {
+            class: class.into(),
+            base: delta.base.clone(),
+            digest,
+            bytes: delta.bytes(),
+            full_bytes: packed.full_bytes,
+            kept: keep,
+            summary: delta.summary.clone(),
+        });
+        if keep {
+            kept.push(delta);
+        }
+    }
+    kept
 }
 
 /// All that can be refused without reading an image, before hours of compression and not after.
@@ -122,6 +221,10 @@ struct PackedArtifact {
     segment_table: Vec<u8>,
     route_table: Vec<u8>,
     scratch_bytes: u64,
+    /// Of each segment.
+    digests: Vec<Digest>,
+    /// All that a gateway fetches for the full route.
+    full_bytes: u64,
 }
 
 /// One artifact: its runs go into `scratch`.
@@ -135,10 +238,13 @@ fn artifact(
     let (mut file, size) = open_image(image)?;
     let mut meter = Meter::start(audience, format!("pack {class}"), Some(size));
     let (mut segment_pages, mut route_pages) = (Vec::new(), Vec::new());
-    let (mut route_bytes, mut scratch_bytes) = (0, 0);
+    let (mut route_bytes, mut scratch_bytes, mut index_bytes) = (0, 0, 0);
+    let mut digests = Vec::new();
     let mut take = |run: Run, content_bytes: u64| -> Result<()> {
         segment_pages.push(Digest::of(&run.segment_page));
         route_pages.push(Digest::of(&run.route_page));
+        digests.extend_from_slice(&run.digests);
+        index_bytes += (run.segment_page.len() + run.route_page.len()) as u64;
         scratch_bytes += write_object(scratch, Object::SegmentPage, &run.segment_page)?;
         scratch_bytes += write_object(scratch, Object::RoutePage, &run.route_page)?;
         for piece in &run.pieces {
@@ -162,7 +268,8 @@ fn artifact(
         segments: Digest::of(&segment_table),
         routes: heapless::Vec::from_iter([route]),
     };
-    Ok(PackedArtifact { artifact, segment_table, route_table, scratch_bytes })
+    let full_bytes = route_bytes + index_bytes + (segment_table.len() + route_table.len()) as u64;
+    Ok(PackedArtifact { artifact, segment_table, route_table, scratch_bytes, digests, full_bytes })
 }
 
 /// A file or a block device, and how large it is.
@@ -191,4 +298,6 @@ fn unsigned_name(path: &Path) -> PathBuf {
     name.into()
 }
 
+/// A delta route that saves less than a fiftieth of the full one is not worth what a gateway reads for it.
+const SAVING_PART_MIN: u64 = 50;
 const SCRATCH_BUFFER_BYTES: usize = 256 * 1024;

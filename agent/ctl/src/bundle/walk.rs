@@ -1,12 +1,13 @@
 //! Walks through a bundle file behind its manifest, in the order that the layout prescribes, and proves each
 //! object by its name; at [`Depth::Content`] each segment is made and proven too, and the whole artifact's digest.
-//! What is left over or missing at any place is refused.
+//! What is left over or missing at any place is refused. What a delta route makes cannot be proven here, without its base: it
+//! was when it was packed, and a gateway that finds it wrong takes the full route.
 
 use super::BundleReader;
 use crate::fail;
 use crate::fail::{Result, Within};
 use mainstay_core::bundle::{
-    Artifact, Encoding, Manifest, Object, RoutePage, SegmentPage, Table, VerifiedObject,
+    Artifact, Encoding, Manifest, Object, Route, RouteKind, RoutePage, SegmentPage, Table, VerifiedObject,
 };
 use mainstay_core::digest::{Digest, Hasher};
 use mainstay_core::limits::{RUN_SEGMENTS_MAX, SEGMENT_BYTES};
@@ -35,6 +36,21 @@ pub struct Seen<'a> {
     pub at: u64,
 }
 
+/// What a delta route is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeltaFigures {
+    /// SHA-256 of the base.
+    pub base: Digest,
+    /// Segments that are zero, raw, zstd frames, copies and patches.
+    pub segments: [u64; 5],
+    /// Pieces.
+    pub pieces: u64,
+    /// Their bytes.
+    pub piece_bytes: u64,
+    /// Bytes of its table and pages.
+    pub index_bytes: u64,
+}
+
 /// What an artifact is made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ArtifactFigures {
@@ -48,6 +64,10 @@ pub struct ArtifactFigures {
     pub pieces: u64,
     /// Their bytes.
     pub piece_bytes: u64,
+    /// Bytes of all that has to be fetched beside the pieces: tables and pages.
+    pub index_bytes: u64,
+    /// Its delta routes, in the manifest's order.
+    pub deltas: Vec<DeltaFigures>,
 }
 
 /// What a bundle is made of.
@@ -70,7 +90,19 @@ pub fn walk<R: Read>(
     depth: Depth,
     seen: &mut dyn FnMut(Seen<'_>) -> Result<()>,
 ) -> Result<Figures> {
-    let mut walk = Walk { reader, depth, seen, figures: Figures::default(), zstd: DCtx::create() };
+    walk_content(reader, manifest, depth, seen, &mut |_, _| Ok(()))
+}
+
+/// The same; at [`Depth::Content`] `content` is given each segment of each artifact (its place in the manifest), proven and in
+/// order.
+pub fn walk_content<R: Read>(
+    reader: &mut BundleReader<R>,
+    manifest: &Manifest,
+    depth: Depth,
+    seen: &mut dyn FnMut(Seen<'_>) -> Result<()>,
+    content: &mut dyn FnMut(usize, &[u8]) -> Result<()>,
+) -> Result<Figures> {
+    let mut walk = Walk { reader, depth, seen, content, figures: Figures::default(), zstd: DCtx::create() };
     for artifact in &manifest.artifacts {
         let figures = walk.artifact(artifact).within(|| format!("artifact {}", artifact.class))?;
         walk.figures.artifacts.push(figures);
@@ -88,6 +120,7 @@ struct Walk<'a, R> {
     reader: &'a mut BundleReader<R>,
     depth: Depth,
     seen: &'a mut dyn FnMut(Seen<'_>) -> Result<()>,
+    content: &'a mut dyn FnMut(usize, &[u8]) -> Result<()>,
     figures: Figures,
     zstd: DCtx<'static>,
 }
@@ -105,6 +138,7 @@ impl<R: Read> Walk<'_, R> {
         let segment_table = Table::parse(prove(&artifact.segments, &segment_table)?, runs)?;
         let route_table = self.object(Object::Table, &route.table)?;
         let route_table = Table::parse(prove(&route.table, &route_table)?, runs)?;
+        figures.index_bytes += 2 * (16 + 32 * runs as u64);
         let mut whole = Hasher::new();
         for run in 0..runs {
             let names = (segment_table.page(run)?, route_table.page(run)?);
@@ -123,6 +157,51 @@ impl<R: Read> Walk<'_, R> {
                 return Err(fail!("content: expected {}, found {found}", artifact.digest));
             }
         }
+        for route in &artifact.routes {
+            if let RouteKind::Delta { base, .. } = route.kind {
+                let delta = self.delta(artifact, route, base).within(|| format!("delta from {base}"))?;
+                figures.deltas.push(delta);
+            }
+        }
+        Ok(figures)
+    }
+
+    /// One delta route: its table, and for each run its page and its pieces.
+    fn delta(&mut self, artifact: &Artifact, route: &Route, base: Digest) -> Result<DeltaFigures> {
+        let mut figures = DeltaFigures { base, segments: [0; 5], pieces: 0, piece_bytes: 0, index_bytes: 0 };
+        let runs = artifact.run_count();
+        let table = self.object(Object::Table, &route.table)?;
+        let table = Table::parse(prove(&route.table, &table)?, runs)?;
+        figures.index_bytes += 16 + 32 * runs as u64;
+        for run in 0..runs {
+            let first = (run * RUN_SEGMENTS_MAX) as u32;
+            let count = (artifact.segment_count() - first).min(RUN_SEGMENTS_MAX as u32) as usize;
+            let name = table.page(run)?;
+            let page = self.object(Object::RoutePage, &name)?;
+            figures.index_bytes += page.len() as u64;
+            let content = |index: usize| artifact.segment_bytes(first + index as u32);
+            let page = RoutePage::parse_delta(prove(&name, &page)?, first, count, content)?;
+            for index in 0..count {
+                let (encoding, _) = page.segment(index)?;
+                if let Some(kind) = figures.segments.get_mut(encoding as usize) {
+                    *kind += 1;
+                }
+            }
+            for piece in 0..page.piece_count() {
+                let listed = page.piece(piece)?;
+                let bytes = self.object(Object::Piece, &listed.name)?;
+                expect_length(piece, run, listed.length, bytes.len())?;
+                figures.pieces += 1;
+                figures.piece_bytes += bytes.len() as u64;
+            }
+        }
+        if figures.piece_bytes != route.bytes {
+            return Err(fail!(
+                "the manifest promises {} bytes of pieces, the bundle holds {}",
+                route.bytes,
+                figures.piece_bytes
+            ));
+        }
         Ok(figures)
     }
 
@@ -139,6 +218,7 @@ impl<R: Read> Walk<'_, R> {
         let segment_page = self.object(Object::SegmentPage, &names.0)?;
         let segments = SegmentPage::parse(prove(&names.0, &segment_page)?, first, count)?;
         let route_page = self.object(Object::RoutePage, &names.1)?;
+        figures.index_bytes += (segment_page.len() + route_page.len()) as u64;
         let content = |index: usize| artifact.segment_bytes(first + index as u32);
         let route = RoutePage::parse(prove(&names.1, &route_page)?, first, count, content)?;
 
@@ -153,13 +233,7 @@ impl<R: Read> Walk<'_, R> {
             while pending.len() < length {
                 let listed = route.piece(piece)?;
                 let bytes = self.object(Object::Piece, &listed.name)?;
-                if bytes.len() != listed.length as usize {
-                    return Err(fail!(
-                        "piece {piece} of run {run}: expected {} bytes, found {}",
-                        listed.length,
-                        bytes.len()
-                    ));
-                }
+                expect_length(piece, run, listed.length, bytes.len())?;
                 figures.pieces += 1;
                 figures.piece_bytes += bytes.len() as u64;
                 pending.extend_from_slice(&bytes);
@@ -178,6 +252,7 @@ impl<R: Read> Walk<'_, R> {
                     ));
                 }
                 whole.update(&made);
+                (self.content)(self.figures.artifacts.len(), &made)?;
             }
             pending.drain(..length);
         }
@@ -202,6 +277,13 @@ impl<R: Read> Walk<'_, R> {
     }
 }
 
+fn expect_length(piece: usize, run: usize, listed: u32, found: usize) -> Result<()> {
+    if found != listed as usize {
+        return Err(fail!("piece {piece} of run {run}: expected {listed} bytes, found {found}"));
+    }
+    Ok(())
+}
+
 fn prove<'a>(name: &Digest, bytes: &'a [u8]) -> Result<VerifiedObject<'a>> {
     Ok(VerifiedObject::prove(name, bytes)?)
 }
@@ -220,6 +302,7 @@ fn make(zstd: &mut DCtx<'_>, encoding: Encoding, encoded: &[u8], bytes: usize) -
                 return Err(fail!("its zstd frame makes {made} bytes, expected {bytes}"));
             }
         }
+        Encoding::Copy | Encoding::Patch => return Err(fail!("{encoding:?} in a full route")), // never parsed
     }
     Ok(out)
 }

@@ -1,8 +1,9 @@
 //! `mainstayctl pack | sign | verify | inspect`
 
 use super::{PassphraseArgs, pair, say, warn};
+use crate::bundle::base::BaseSpec;
 use crate::bundle::inspect::inspect as look;
-use crate::bundle::pack::{Packed, Plan, pack as make};
+use crate::bundle::pack::{Plan, pack as make};
 use crate::bundle::sign::sign as add;
 use crate::bundle::{Depth, Head};
 use crate::fail;
@@ -23,6 +24,12 @@ pub(super) struct Pack {
     /// Image for the slots of a class (rootfs, kernel, appfs …); may be repeated, and is written in this order
     #[arg(long, value_name = "CLASS=IMAGE", required = true, value_parser = pair)]
     artifact: Vec<(String, String)>,
+    /// What gateways hold now, an older bundle or image: they fetch only what differs; may be repeated
+    #[arg(long, value_name = "[CLASS=]BUNDLE|IMAGE")]
+    base: Vec<String>,
+    /// Do not predict how code has moved in executables: deltas get larger, packing a little faster
+    #[arg(long)]
+    no_transforms: bool,
     /// Name of the hardware that this is for; must equal the board's
     #[arg(long)]
     compatible: String,
@@ -74,6 +81,9 @@ pub(super) struct Pack {
     /// Replace a file of this name
     #[arg(long)]
     force: bool,
+    /// Say what was packed for programs
+    #[arg(long)]
+    json: bool,
     /// Secret key to sign with; may be repeated
     #[arg(long, value_name = "K.key")]
     sign_with: Vec<PathBuf>,
@@ -121,27 +131,25 @@ pub(super) fn pack(command: &Pack, audience: Audience) -> Result<()> {
     // Passphrases are asked for before the long work, not after it.
     let signers = keys::read_all(&command.sign_with, &mut command.passphrase.passphrases())?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let classes: Vec<&str> = command.artifact.iter().map(|(class, _)| class.as_str()).collect();
     let plan = Plan {
         images: command.artifact.iter().map(|(class, image)| (class.clone(), image.into())).collect(),
         manifest,
+        bases: command.base.iter().map(|text| BaseSpec::read(text, &classes)).collect(),
+        transforms: !command.no_transforms,
         level: command.level,
         threads: command.threads.map_or(cores, usize::from),
         out: command.out.clone(),
         replace: command.force,
     };
-    let Packed { path, head, manifest, bytes } = make(&plan, &signers, audience)?;
-    say(format_args!(
-        "packed   {} ({} from {})",
-        path.display(),
-        size(bytes),
-        size(manifest.content_bytes())
-    ));
-    match head {
-        Head::Signed(envelope) => say(format_args!("bundle   {}", Digest::of(&envelope))),
-        Head::Unsigned(_) => {
-            say("bundle   (not signed yet: no gateway takes it)");
-            warn(format_args!("next: mainstayctl sign {} --key RELEASE.key", path.display()));
-        }
+    let packed = make(&plan, &signers, audience)?;
+    if command.json {
+        say(packed.json());
+    } else {
+        say(packed.text().trim_end());
+    }
+    if let Head::Unsigned(_) = packed.head {
+        warn(format_args!("next: mainstayctl sign {} --key RELEASE.key", packed.path.display()));
     }
     Ok(())
 }

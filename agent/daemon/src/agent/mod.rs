@@ -26,7 +26,7 @@ pub use reports::presence;
 pub use shared::{Shared, Urgency};
 pub use source::AgentSource;
 pub use technician::{IN_TRIAL, Mark, Request, Wish};
-pub use world::{Outside, World};
+pub use world::{Lent, Outside, World};
 
 use crate::audit_log::AuditLog;
 use crate::config::Config;
@@ -175,6 +175,7 @@ impl Agent {
             source: AgentSource::new(broker, shared.clone(), heart),
             inflate: Zstd::default(),
             workspace: workspace(),
+            memory: Lent::default(),
             trust,
         };
         let driver = Driver::start(settings, &mut world.parts())?;

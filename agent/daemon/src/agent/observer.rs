@@ -191,6 +191,23 @@ impl Observer for AgentObserver {
                 }
                 self.progress(Progress { manifest, done, total, fetched, copied, kept });
             }
+            Note::Route { class, base: Some(base), bytes } => {
+                log::info!("{class}: by the delta route from {base:?}, {bytes} bytes");
+                self.tell(Line::Note(format!("{class}: by the delta route from {base:?}, {bytes} bytes")));
+            }
+            Note::Route { class, base: None, bytes } => {
+                log::debug!("{class}: by the full route, {bytes} bytes");
+            }
+            Note::Drift { class, first, segments } => {
+                let what = format!(
+                    "drift: {class}: segments of the running group that are not what was installed: {segments}, the first is \
+                     number {first}; they come by the full route"
+                );
+                log::warn!("{what}");
+                self.tell(Line::Note(what.clone()));
+                self.shared.change(|status| status.fault = Some(what));
+                self.shared.tell();
+            }
             Note::Fault { doing, fault } => {
                 log::warn!("{doing}: {fault}");
                 self.shared.change(|status| status.fault = Some(format!("{doing}: {fault}")));

@@ -7,7 +7,7 @@ use crate::health::Heartbeat;
 use crate::transport::{Broker, BulkSource, BulkStatus};
 use mainstay_core::digest::Digest;
 use mainstay_core::fault;
-use mainstay_core::seam::{PieceSource, Result};
+use mainstay_core::seam::{PieceSource, Place, Result};
 use std::sync::Arc;
 
 /// The agent's one source.
@@ -80,6 +80,19 @@ impl AgentSource {
 }
 
 impl PieceSource for AgentSource {
+    fn only_forward(&self) -> bool {
+        self.file.is_some()
+    }
+    fn place(&mut self, name: &Digest, bytes: u32, place: Place) {
+        if let Ok(source) = self.current() {
+            source.place(name, bytes, place);
+        }
+    }
+    fn forget(&mut self, name: &Digest) {
+        if let Ok(source) = self.current() {
+            source.forget(name);
+        }
+    }
     fn prefetch(&mut self, name: &Digest, bytes: u32) -> bool {
         self.interrupted().is_ok() && self.current().is_ok_and(|source| source.prefetch(name, bytes))
     }

@@ -9,6 +9,8 @@ use crate::transport::Broker;
 use mainstay_board_support::{BoardPower, BoardSlots};
 use mainstay_core::boot::Group;
 use mainstay_core::bundle::VerifiedSegment;
+use mainstay_core::bundle::patch::PatchState;
+use mainstay_core::limits::INDEX_SEGMENTS_MAX;
 use mainstay_core::seam::*;
 use mainstay_core::trust::TrustRoot;
 use mainstay_core::update::*;
@@ -30,6 +32,7 @@ pub struct World {
     pub(super) erase: Parting,
     pub(super) inflate: Zstd,
     pub(super) workspace: Box<[u8; WORKSPACE_BYTES]>,
+    pub(super) memory: Lent,
     pub(super) trust: TrustRoot,
 }
 
@@ -66,6 +69,7 @@ impl World {
             inflate: &mut self.inflate,
             trust: &self.trust,
             workspace: &mut self.workspace,
+            memory: &mut self.memory,
         }
     }
 
@@ -78,6 +82,7 @@ impl World {
             false => self.slots.slots.rest(),
         }
         self.workspace = workspace();
+        self.memory = Lent::default();
     }
 }
 
@@ -90,6 +95,25 @@ pub(super) fn workspace() -> Box<[u8; WORKSPACE_BYTES]> {
     match vec![0; WORKSPACE_BYTES].into_boxed_slice().try_into() {
         Ok(workspace) => workspace,
         Err(_) => unreachable!("a slice of WORKSPACE_BYTES is an array of WORKSPACE_BYTES"),
+    }
+}
+
+/// Memory that a route needs, from when it first asks for it until the update is over.
+#[derive(Default)]
+pub struct Lent {
+    patch: Option<Box<PatchState>>,
+    index: Vec<Entry>,
+}
+
+impl Memory for Lent {
+    fn patch(&mut self) -> &mut PatchState {
+        self.patch.get_or_insert_default()
+    }
+    fn index(&mut self) -> &mut [Entry] {
+        if self.index.is_empty() {
+            self.index = vec![Entry::default(); 2 * INDEX_SEGMENTS_MAX];
+        }
+        &mut self.index
     }
 }
 

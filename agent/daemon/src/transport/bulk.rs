@@ -6,7 +6,8 @@
 //!
 //! *Get* is SUBSCRIBE to the object's own topic: the broker answers with the retained message. Never a wildcard: a broker
 //! drops silently what does not fit its queue (1008 of 1500 objects came, measured). The PUBACK is held back until the
-//! installer has used the object, so at most a window of objects is in memory, here and on the way.
+//! installer has proven the object and taken its bytes, so at most a window of objects is in memory, here and on the way;
+//! that it is then built, proven and written, no acknowledgement waits for.
 //!
 //! What is asked for, and what is done about silence, lies and floods, [`pull`](super::pull) decides; this file sends,
 //! receives and waits. The driver's thread calls [`BulkSource`] and blocks there; the connection's thread only
@@ -15,7 +16,7 @@
 use super::backoff::jittered;
 use super::link::{Broker, Handler, Link, Setup};
 pub use super::pull::Stats;
-use super::pull::{Order, Pull};
+use super::pull::{Limits, Order, Pull};
 use super::topics::{DATA_HEADER_BYTES, Topics, need_payload, parse_data};
 use mainstay_core::digest::Digest;
 use mainstay_core::fault;
@@ -86,7 +87,11 @@ impl BulkSource {
             on_status: Box::new(on_status),
             told: None,
             shared: Arc::new(Shared {
-                state: Mutex::new(State::new(broker.config.window_max.into())),
+                state: Mutex::new(State::new(Limits {
+                    objects: broker.config.window_max.into(),
+                    bytes: u64::from(broker.config.window_kib) * 1024,
+                    keep_alive: Duration::from_secs(broker.config.keep_alive_s.into()),
+                })),
                 changed: Condvar::new(),
             }),
             link: None,
@@ -154,17 +159,17 @@ impl BulkSource {
 }
 
 impl PieceSource for BulkSource {
-    fn prefetch(&mut self, name: &Digest, _bytes: u32) -> bool {
+    fn prefetch(&mut self, name: &Digest, bytes: u32) -> bool {
         if self.open().is_err() {
             return false; // `fetch` says why
         }
         let mut state = self.shared.lock();
-        let taken = state.pull.prefetch(name, Instant::now());
+        let taken = state.pull.prefetch(name, bytes, Instant::now());
         state.send();
         taken
     }
 
-    fn fetch(&mut self, name: &Digest, _bytes: u32) -> Result<&[u8]> {
+    fn fetch(&mut self, name: &Digest, bytes: u32) -> Result<&[u8]> {
         self.open()?;
         self.current = None;
         let object = loop {
@@ -173,7 +178,7 @@ impl PieceSource for BulkSource {
             }
             let now = Instant::now();
             let mut state = self.shared.lock();
-            state.pull.want(name, now);
+            state.pull.want(name, bytes, now);
             if let Some(object) = state.pull.give(name) {
                 state.send();
                 break object;
@@ -201,6 +206,12 @@ impl PieceSource for BulkSource {
         self.current = None;
         let mut state = self.shared.lock();
         state.pull.release(name);
+        state.send();
+    }
+
+    fn forget(&mut self, name: &Digest) {
+        let mut state = self.shared.lock();
+        state.pull.abandon(name);
         state.send();
     }
 
@@ -245,6 +256,15 @@ impl Shared {
     }
 }
 
+/// What a SUBSCRIBE was for.
+enum Topic {
+    /// The answers to `need`: the first one of a connection.
+    Data,
+    /// The same again, which changes nothing: for the sake of the answer.
+    Probe,
+    Object(Digest),
+}
+
 struct State {
     pull: Pull<Object>,
     client: Option<Client>,
@@ -258,16 +278,18 @@ struct State {
     /// looking, so there are never more of them than ids.
     unanswered: u16,
     ids: u16,
-    /// SUBSCRIBEs without their packet id yet; `None` is the `data` topic.
-    subscribing: VecDeque<Option<Digest>>,
-    awaiting_suback: VecDeque<(u16, Option<Digest>)>,
+    /// SUBSCRIBEs without their packet id yet.
+    subscribing: VecDeque<Topic>,
+    awaiting_suback: VecDeque<(u16, Topic)>,
+    /// When the first SUBSCRIBE of this connection went out.
+    began: Instant,
     hang_up: Option<String>,
 }
 
 impl State {
-    fn new(window: usize) -> Self {
+    fn new(limits: Limits) -> Self {
         State {
-            pull: Pull::new(window, jittered, Instant::now()),
+            pull: Pull::new(limits, jittered, Instant::now()),
             client: None,
             topics: None,
             up: false,
@@ -278,6 +300,7 @@ impl State {
             ids: 0,
             subscribing: VecDeque::new(),
             awaiting_suback: VecDeque::new(),
+            began: Instant::now(),
             hang_up: None,
         }
     }
@@ -304,7 +327,15 @@ impl State {
                 Order::Subscribe(name) => {
                     let sent = client.try_subscribe(topics.object(name).as_str(), QoS::AtLeastOnce).is_ok();
                     if sent {
-                        self.subscribing.push_back(Some(*name));
+                        self.subscribing.push_back(Topic::Object(*name));
+                    }
+                    sent
+                }
+                Order::Probe => {
+                    let sent =
+                        client.try_subscribe(topics.own(Leaf::Data).as_str(), QoS::AtLeastOnce).is_ok();
+                    if sent {
+                        self.subscribing.push_back(Topic::Probe);
                     }
                     sent
                 }
@@ -351,7 +382,8 @@ impl State {
         let now = Instant::now();
         let Some(topics) = &self.topics else { return };
         let bytes = publish.payload.len();
-        let (name, header) = if publish.topic == topics.own(Leaf::Data).as_bytes() {
+        let answer = publish.topic == topics.own(Leaf::Data).as_bytes();
+        let (name, header) = if answer {
             (parse_data(&publish.payload), DATA_HEADER_BYTES)
         } else {
             (topics.object_name(&publish.topic), 0)
@@ -362,7 +394,7 @@ impl State {
             // An empty retained message is how a topic is cleared: it says that there is nothing.
             Some(_) if cleared => self.queue.push_back(light(Order::Acknowledge(object))),
             Some(name) => {
-                self.pull.arrived(&name, object, bytes, now);
+                self.pull.arrived(&name, object, bytes, answer, now);
             }
             None => self.pull.unknown(object, bytes),
         }
@@ -371,14 +403,20 @@ impl State {
     fn suback(&mut self, id: u16, codes: &[SubscribeReasonCode]) {
         self.unanswered = self.unanswered.saturating_sub(1);
         let Some(at) = self.awaiting_suback.iter().position(|(i, _)| *i == id) else { return };
-        let Some((_, name)) = self.awaiting_suback.remove(at) else { return };
+        let Some((_, topic)) = self.awaiting_suback.remove(at) else { return };
         let refused = codes.iter().find(|c| !matches!(c, SubscribeReasonCode::Success(_)));
         if let Some(code) = refused {
-            let what = name.map_or("the answers to `need`".to_string(), |n| format!("object {n}"));
+            let what = match topic {
+                Topic::Object(name) => format!("object {name}"),
+                Topic::Data | Topic::Probe => "the answers to `need`".to_string(),
+            };
             self.cause = Some(format!("the broker refuses a subscription to {what}: {code:?}"));
         }
-        if let Some(name) = name {
-            self.pull.subscribed(&name, refused.is_none(), Instant::now());
+        let now = Instant::now();
+        match topic {
+            Topic::Object(name) => self.pull.subscribed(&name, refused.is_none(), now),
+            Topic::Data => self.pull.greeted(now.saturating_duration_since(self.began)),
+            Topic::Probe => self.pull.probed(now),
         }
     }
 }
@@ -424,7 +462,8 @@ impl Handler for Session {
         if let (Some(client), Some(topics)) = (&state.client, &state.topics)
             && client.try_subscribe(topics.own(Leaf::Data).as_str(), QoS::AtLeastOnce).is_ok()
         {
-            state.subscribing.push_back(None);
+            state.subscribing.push_back(Topic::Data);
+            state.began = Instant::now();
             state.unanswered += 1;
         }
         state.pull.connected(Instant::now());
@@ -439,7 +478,8 @@ impl Handler for Session {
             Event::Incoming(Packet::UnsubAck(_)) => state.unanswered = state.unanswered.saturating_sub(1),
             Event::Incoming(Packet::PubAck(ack)) => {
                 state.unanswered = state.unanswered.saturating_sub(1);
-                state.pull.need_taken();
+                let heard = ack.reason == PubAckReason::Success;
+                state.pull.need_taken(heard, Instant::now());
                 state.cause = match ack.reason {
                     PubAckReason::Success => None,
                     PubAckReason::NoMatchingSubscribers => {

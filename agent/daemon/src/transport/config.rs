@@ -2,6 +2,7 @@
 //! and all of it is checked before anything is dialled.
 
 use super::backoff::Bounds;
+use super::tunnel::Credentials;
 use mainstay_core::{fault, fault::Fault, limits};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,8 +13,15 @@ pub const KEEP_ALIVE_S_MIN: u16 = 5;
 pub const KEEP_ALIVE_S_MAX: u16 = 1800;
 /// See [`BrokerConfig::keep_alive_s`].
 pub const KEEP_ALIVE_S_DEFAULT: u16 = 30;
-/// Objects in flight at most: eight of 96 KiB in memory, about 70 KiB of RSS each (measured).
-pub const WINDOW_MAX_DEFAULT: u16 = 8;
+/// Objects in flight at most; large ones meet [`WINDOW_KIB_DEFAULT`] first.
+pub const WINDOW_MAX_DEFAULT: u16 = 16;
+/// Their bytes: ten objects of 96 KiB. Each in memory costs about its size in RSS (measured); a window that the link does not
+/// need is not opened (see `pull::window`), so that much is in memory only on a link that is long and fat.
+pub const WINDOW_KIB_DEFAULT: u16 = 1024;
+/// One object of the largest size.
+pub const WINDOW_KIB_MIN: u16 = 96;
+/// What 32 objects of the largest size have.
+pub const WINDOW_KIB_MAX: u16 = 3072;
 /// 32 * 96 KiB = 3 MiB: more than the memory budget has, for gateways with memory to spare on long fat links.
 pub const WINDOW_MAX_LIMIT: u16 = 32;
 
@@ -39,6 +47,8 @@ pub struct BrokerConfig {
     pub keep_alive_s: u16,
     /// The most objects asked for at once on the bulk connection.
     pub window_max: u16,
+    /// And the most of their bytes, in KiB.
+    pub window_kib: u16,
     /// Unix seconds. It is certainly later than this: when the firmware was built, or the newest time that the gateway
     /// has durable evidence of. See [`tunnel`](super::tunnel) for what a gateway with a dead clock does with it.
     pub time_floor_s: u64,
@@ -61,6 +71,7 @@ impl Default for BrokerConfig {
             key: PathBuf::new(),
             keep_alive_s: KEEP_ALIVE_S_DEFAULT,
             window_max: WINDOW_MAX_DEFAULT,
+            window_kib: WINDOW_KIB_DEFAULT,
             time_floor_s: 0,
             reconnect: Bounds::default(),
             connect_within: super::link::CONNECT_TIMEOUT,
@@ -102,6 +113,7 @@ impl BrokerConfig {
         check_name("fleet", &self.fleet)?;
         check_range("keep_alive_s", self.keep_alive_s, KEEP_ALIVE_S_MIN, KEEP_ALIVE_S_MAX)?;
         check_range("window_max", self.window_max, 1, WINDOW_MAX_LIMIT)?;
+        check_range("window_kib", self.window_kib, WINDOW_KIB_MIN, WINDOW_KIB_MAX)?;
         for (what, path) in [("ca", &self.ca), ("cert", &self.cert), ("key", &self.key)] {
             if endpoint.tls && path.as_os_str().is_empty() {
                 return Err(fault!(Refused, "broker {what}: expected the path of a PEM file, found nothing"));
@@ -109,34 +121,47 @@ impl BrokerConfig {
         }
         Ok(endpoint)
     }
+
+    /// What proves the broker to us, and us to it.
+    pub fn credentials(&self) -> Credentials {
+        Credentials {
+            whose: "broker",
+            ca: self.ca.clone(),
+            identity: Some((self.cert.clone(), self.key.clone())),
+            time_floor_s: self.time_floor_s,
+        }
+    }
 }
 
 fn parse_url(url: &str) -> Result<Endpoint, Fault> {
     let wrong = || fault!(Refused, "broker url: expected mqtts://host[:port], found \"{url}\"");
-    let (tls, rest) = match url.split_once("://") {
-        Some(("mqtts", rest)) => (true, rest),
-        Some(("mqtt", rest)) => (false, rest),
-        _ => return Err(wrong()),
-    };
+    match url.split_once("://") {
+        Some(("mqtts", rest)) => parse_host(rest, true, 8883).ok_or_else(wrong),
+        Some(("mqtt", rest)) => parse_host(rest, false, 1883).ok_or_else(wrong),
+        _ => Err(wrong()),
+    }
+}
+
+/// `host[:port]`, with brackets around an IPv6 address.
+pub(super) fn parse_host(rest: &str, tls: bool, default_port: u16) -> Option<Endpoint> {
     let (host, port) = match rest.strip_prefix('[') {
         Some(rest) => {
-            let (host, port) = rest.split_once(']').ok_or_else(wrong)?;
-            host.parse::<std::net::Ipv6Addr>().map_err(|_| wrong())?;
+            let (host, port) = rest.split_once(']')?;
+            host.parse::<std::net::Ipv6Addr>().ok()?;
             (host, port)
         }
         None => rest.split_at(rest.find(':').unwrap_or(rest.len())),
     };
     let port = match port.strip_prefix(':') {
-        Some(port) => port.parse().ok().filter(|p| *p != 0).ok_or_else(wrong)?,
-        None if port.is_empty() && tls => 8883,
-        None if port.is_empty() => 1883,
-        None => return Err(wrong()),
+        Some(port) => port.parse().ok().filter(|p| *p != 0)?,
+        None if port.is_empty() => default_port,
+        None => return None,
     };
     let letters = |c: char| c.is_ascii_alphanumeric() || ".-_:".contains(c);
     if host.is_empty() || host.len() > 253 || !host.chars().all(letters) {
-        return Err(wrong());
+        return None;
     }
-    Ok(Endpoint { tls, host: host.into(), port })
+    Some(Endpoint { tls, host: host.into(), port })
 }
 
 /// Names go into topics and client ids, so they hold nothing that means something there (`/ + # ~ $`).
@@ -202,7 +227,7 @@ mod tests {
     #[test]
     fn each_wrong_field_is_named() {
         type Spoil = fn(&mut BrokerConfig);
-        let cases: [(&str, Spoil); 9] = [
+        let cases: [(&str, Spoil); 11] = [
             ("broker url", |c| c.url = "http://x".into()),
             ("allow_plain", |c| c.url = "mqtt://x".into()),
             ("device", |c| c.device = "a/b".into()),
@@ -211,6 +236,8 @@ mod tests {
             ("keep_alive_s", |c| c.keep_alive_s = 4),
             ("window_max", |c| c.window_max = 0),
             ("window_max", |c| c.window_max = 33),
+            ("window_kib", |c| c.window_kib = 95),
+            ("window_kib", |c| c.window_kib = 3073),
             ("broker key", |c| c.key = PathBuf::new()),
         ];
         assert!(good().check().is_ok());

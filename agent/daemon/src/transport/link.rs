@@ -40,7 +40,7 @@ impl Broker {
     /// Checks the configuration and reads the certificates; dials nothing.
     pub fn new(config: BrokerConfig) -> Result<Broker, Fault> {
         let endpoint = config.check()?;
-        let tls = if endpoint.tls { Some(Tls::load(&config)?) } else { None };
+        let tls = if endpoint.tls { Some(Tls::load(&config.credentials())?) } else { None };
         Ok(Broker { config: Arc::new(config), endpoint, tls })
     }
 }

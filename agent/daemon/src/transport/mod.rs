@@ -13,11 +13,13 @@
 //! * [`tunnel`] TLS with a client certificate, and the reason when it fails
 //! * [`control`] desired state, commands, reports: the connection that stays
 //! * [`bulk`] objects by name: the connection that lives as long as a download
+//! * [`https`] the same objects from a web server
 
 pub mod backoff;
 pub mod bulk;
 pub mod config;
 pub mod control;
+pub mod https;
 mod link;
 mod pull;
 pub mod topics;
@@ -26,4 +28,6 @@ pub mod tunnel;
 pub use bulk::{BulkSource, BulkStatus, Stats};
 pub use config::BrokerConfig;
 pub use control::{ControlLink, Event, Events};
+pub use https::source::HttpsSource;
+pub use https::{Depot, HttpsConfig};
 pub use link::Broker;

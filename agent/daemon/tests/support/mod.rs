@@ -6,6 +6,7 @@
 //! * [`scripted`] a broker that follows a script, for what no honest broker does
 //! * [`pki`] a certificate authority and what it issues
 //! * [`peer`] an MQTT client: publisher, observer, server of missing objects
+//! * [`web`] web servers, and a folder as they serve it
 //! * [`objects`] things to pull, and an installer that pulls them
 
 #![allow(dead_code)] // each test binary uses its part
@@ -16,6 +17,7 @@ pub mod objects;
 pub mod peer;
 pub mod pki;
 pub mod scripted;
+pub mod web;
 
 use mainstay::transport::backoff::Bounds;
 use mainstay::transport::{Broker, BrokerConfig};

@@ -12,6 +12,12 @@ pub(super) struct Source<'a> {
 }
 
 impl PieceSource for Source<'_> {
+    fn only_forward(&self) -> bool {
+        self.inner.only_forward()
+    }
+    fn forget(&mut self, name: &Digest) {
+        self.inner.forget(name);
+    }
     fn prefetch(&mut self, name: &Digest, bytes: u32) -> bool {
         self.inner.prefetch(name, bytes)
     }

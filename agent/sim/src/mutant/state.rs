@@ -67,7 +67,8 @@ impl State<'_> {
 
 fn release(d: &Deployment) -> GroupRelease {
     let (manifest, version) = (d.manifest, d.version.clone());
-    GroupRelease { manifest, version, security_version: d.security_version, committed: false }
+    let (committed, artifacts) = (false, Default::default());
+    GroupRelease { manifest, version, security_version: d.security_version, committed, artifacts }
 }
 
 /// What a gateway says that has committed it.

@@ -174,14 +174,14 @@ pub const SOURCES: &[Source] = &[
     },
     Source {
         name: "a slot's last sync is left out",
-        file: "agent/core/src/update/install.rs",
+        file: "agent/core/src/update/install/mod.rs",
         from: "        self.slots.sync(self.target, class)\n    }",
         to:   "        Ok(())\n    }",
         test: core("install", "whatever_the_window_all_is_written_and_synced_and_nothing_is_announced_in_vain"),
     },
     Source {
         name: "a source that lies is asked again for ever",
-        file: "agent/core/src/update/install.rs",
+        file: "agent/core/src/update/install/mod.rs",
         from: "for _ in 0..FETCHES_MAX {",
         to:   "for _ in 0..FETCHES_MAX * 1000 {",
         test: core("install", "a_source_that_lies_is_asked_again_and_not_for_ever"),

@@ -17,7 +17,7 @@ use crate::operator::Bundle;
 use crate::proof::Proof;
 use crate::screen::View;
 use mainstay_core::boot::Group;
-use mainstay_core::limits::{OBJECT_BYTES_MAX, TRIES_DEFAULT};
+use mainstay_core::limits::TRIES_DEFAULT;
 use mainstay_core::report::Outcome;
 
 /// A scene.
@@ -162,8 +162,8 @@ impl Update {
     }
 }
 
-/// What may be on its way when a download is cut: the agent's window.
-const WINDOW_BYTES: u64 = 8 * OBJECT_BYTES_MAX as u64;
+/// What may be on its way when a download is cut: the agent's window, `window_kib`.
+const WINDOW_BYTES: u64 = 1024 * 1024;
 /// Handshakes, presence, and the pages of one run, twice.
 const OVERHEAD_BYTES: u64 = 256 * 1024;
 

@@ -7,7 +7,7 @@ use rustls::{AlertDescription, CertificateError, Error};
 use std::io;
 
 /// Why the connection to the broker failed.
-pub(super) fn of(error: &io::Error, tls: &Tls, to: &Endpoint) -> String {
+pub(in super::super) fn of(error: &io::Error, tls: &Tls, to: &Endpoint) -> String {
     match error.get_ref().and_then(|e| e.downcast_ref::<Error>()) {
         Some(tls_error) => of_tls(tls_error, &tls.ca, to),
         None => of_io(error, to),

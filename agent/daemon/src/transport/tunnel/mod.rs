@@ -15,8 +15,8 @@
 mod cause;
 mod tls;
 
-pub(super) use cause::{CLOSED, of_io, of_lost};
-pub use tls::{Tls, mode_that_shows};
+pub(super) use cause::{CLOSED, of, of_io, of_lost};
+pub use tls::{Credentials, Tls, mode_that_shows};
 
 use super::backoff::random;
 use super::config::Endpoint;
@@ -41,7 +41,7 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a broken connection is listened to for the alert that says why, and a closed one is flushed.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Of a name with many addresses at most four are tried, each in its share of [`DIAL_TIMEOUT`].
-const ADDRESSES_MAX: usize = 4;
+pub(super) const ADDRESSES_MAX: usize = 4;
 /// One TLS record holds at most 16 KiB (RFC 8446 §5.1).
 const DOWN_BYTES: usize = 16 * 1024;
 /// Upwards go acknowledgements, subscriptions and reports.

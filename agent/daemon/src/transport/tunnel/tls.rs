@@ -14,7 +14,6 @@
 //! The last one is the price. It is bearable because the broker is not trusted for what it delivers: everything that an
 //! update is made of is signed by others, and proven. With a clock at or after the floor nothing of this applies.
 
-use super::super::config::BrokerConfig;
 use futures_rustls::TlsConnector;
 use futures_rustls::client::TlsStream;
 use mainstay_core::{fault, fault::Fault};
@@ -27,14 +26,14 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::time_provider::TimeProvider;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, InconsistentKeys, RootCertStore,
-    SignatureScheme,
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, InconsistentKeys,
+    RootCertStore, SignatureScheme,
 };
 use smol::net::TcpStream;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use zeroize::{Zeroize, Zeroizing};
@@ -55,46 +54,62 @@ const STEPS_MAX: usize = 8;
 /// A connection that is proven to the broker and to us.
 pub type Secured = TlsStream<TcpStream>;
 
-/// What both connections share: CA, client certificate, key, tickets.
+/// What proves a server to us, and us to it.
+#[derive(Clone, Debug, Default)]
+pub struct Credentials {
+    /// Whose server it is, for texts: `broker`.
+    pub whose: &'static str,
+    /// PEM file with the certificates that the server's must lead to. No others are trusted.
+    pub ca: PathBuf,
+    /// PEM files with our client certificate, and what stands between it and the server's CA, and with its private key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// Unix seconds: it is certainly later than this.
+    pub time_floor_s: u64,
+}
+
+/// What the connections to one server share: CA, client certificate, key, tickets.
 pub struct Tls {
     connector: TlsConnector,
+    client: Arc<ClientConfig>,
     /// Path of the CA file, for texts.
     pub(super) ca: String,
 }
 
 impl Tls {
-    /// Reads the three files. The fault names the file and what is wrong with it.
-    pub fn load(config: &BrokerConfig) -> Result<Arc<Tls>, Fault> {
+    /// Reads the files. The fault names the file and what is wrong with it.
+    pub fn load(credentials: &Credentials) -> Result<Arc<Tls>, Fault> {
+        let Credentials { whose, ca, identity, time_floor_s } = credentials;
         let mut roots = RootCertStore::empty();
-        for certificate in certificates("ca", &config.ca)? {
-            let wrong = |e| fault!(Corrupt, "broker ca {}: not usable as a CA: {e}", config.ca.display());
+        for certificate in certificates(whose, "ca", ca)? {
+            let wrong = |e| fault!(Corrupt, "{whose} ca {}: not usable as a CA: {e}", ca.display());
             roots.add(certificate).map_err(wrong)?;
         }
-        let chain = certificates("cert", &config.cert)?;
-        if let Some(mode) = mode_that_shows(&config.key) {
-            let key = config.key.display();
-            log::warn!(
-                "broker key {key}: not its owner's alone (mode {mode:04o}): chmod 600, and think of who has read it"
-            );
-        }
-        let signer = signer(&config.key)?;
+        let identity = identity.as_ref().map(|files| certified(whose, files)).transpose()?;
 
-        let clock = FlooredClock { floor_s: config.time_floor_s.max(FLOOR_S_MIN) };
+        let clock = FlooredClock { floor_s: (*time_floor_s).max(FLOOR_S_MIN) };
         let provider = Arc::new(default_provider());
         let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
             .build()
-            .map_err(|e| fault!(Corrupt, "broker ca {}: {e}", config.ca.display()))?;
-        let mut client = ClientConfig::builder_with_details(provider, Arc::new(clock))
+            .map_err(|e| fault!(Corrupt, "{whose} ca {}: {e}", ca.display()))?;
+        let client = ClientConfig::builder_with_details(provider, Arc::new(clock))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|e| fault!(Unsupported, "TLS 1.3: {e}"))?
             .dangerous() // rustls's word for "not its own verifier": ours asks its own, see `Verifier`
-            .with_custom_certificate_verifier(Arc::new(Verifier { webpki, clock }))
-            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity(config, chain, signer)?)));
+            .with_custom_certificate_verifier(Arc::new(Verifier { webpki, clock }));
+        let mut client = match identity {
+            Some(identity) => client.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity))),
+            None => client.with_no_client_auth(),
+        };
         client.resumption = Resumption::in_memory_sessions(TICKETS);
-        Ok(Arc::new(Tls {
-            connector: TlsConnector::from(Arc::new(client)),
-            ca: config.ca.display().to_string(),
-        }))
+        let client = Arc::new(client);
+        let connector = TlsConnector::from(client.clone());
+        Ok(Arc::new(Tls { connector, client, ca: ca.display().to_string() }))
+    }
+
+    /// A session with `host` that has not begun, for who reads and writes it himself.
+    pub(in super::super) fn session(&self, host: &str) -> io::Result<ClientConnection> {
+        let name = ServerName::try_from(host.to_string()).map_err(io::Error::other)?;
+        ClientConnection::new(self.client.clone(), name).map_err(io::Error::other)
     }
 
     /// TLS over `tcp`; the broker has to prove that it is `host`.
@@ -110,20 +125,32 @@ pub fn mode_that_shows(path: &Path) -> Option<u32> {
     (mode & 0o077 != 0).then_some(mode)
 }
 
+/// Our certificate and its key, from their files.
+fn certified(whose: &str, (cert, key): &(PathBuf, PathBuf)) -> Result<CertifiedKey, Fault> {
+    let chain = certificates(whose, "cert", cert)?;
+    if let Some(mode) = mode_that_shows(key) {
+        let key = key.display();
+        log::warn!(
+            "{whose} key {key}: not its owner's alone (mode {mode:04o}): chmod 600, and think of who has read it"
+        );
+    }
+    identity(whose, (cert, key), chain, signer(whose, key)?)
+}
+
 /// The private key, ready to sign. The file's bytes and what they decode to are overwritten when this returns; ring keeps
 /// the key itself for as long as there are connections, and leaves it in memory when it is dropped.
-fn signer(path: &Path) -> Result<Arc<dyn SigningKey>, Fault> {
-    let pem = secret_bytes(path)?;
-    let mut key =
-        PrivateKeyDer::from_pem_slice(&pem).map_err(|e| unreadable("key", path, "a private key", e))?;
+fn signer(whose: &str, path: &Path) -> Result<Arc<dyn SigningKey>, Fault> {
+    let pem = secret_bytes(whose, path)?;
+    let mut key = PrivateKeyDer::from_pem_slice(&pem)
+        .map_err(|e| unreadable(whose, "key", path, "a private key", e))?;
     let signer = any_supported_type(&key);
     key.zeroize();
-    signer.map_err(|e| fault!(Corrupt, "broker key {}: no key that can be used: {e}", path.display()))
+    signer.map_err(|e| fault!(Corrupt, "{whose} key {}: no key that can be used: {e}", path.display()))
 }
 
 /// A secret's file, whole: in memory that is never grown, for a longer copy would leave the shorter one behind.
-fn secret_bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>, Fault> {
-    let failed = |e| unreadable("key", path, "a private key", rustls::pki_types::pem::Error::Io(e));
+fn secret_bytes(whose: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    let failed = |e| unreadable(whose, "key", path, "a private key", rustls::pki_types::pem::Error::Io(e));
     let mut bytes = Zeroizing::new(vec![0; KEY_FILE_BYTES_MAX + 1]);
     let mut file = File::open(path).map_err(failed)?;
     let mut filled = 0;
@@ -139,7 +166,7 @@ fn secret_bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>, Fault> {
         let path = path.display();
         return Err(fault!(
             Full,
-            "broker key {path}: expected at most {KEY_FILE_BYTES_MAX} bytes, found more"
+            "{whose} key {path}: expected at most {KEY_FILE_BYTES_MAX} bytes, found more"
         ));
     }
     bytes.truncate(filled);
@@ -148,7 +175,8 @@ fn secret_bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>, Fault> {
 
 /// Certificate and key, once it is known that they are of one pair.
 fn identity(
-    config: &BrokerConfig,
+    whose: &str,
+    (cert, key): (&Path, &Path),
     chain: Vec<CertificateDer<'static>>,
     signer: Arc<dyn SigningKey>,
 ) -> Result<CertifiedKey, Fault> {
@@ -156,20 +184,20 @@ fn identity(
     match certified.keys_match() {
         Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(certified),
         Err(e) => {
-            let (cert, key) = (config.cert.display(), config.key.display());
-            Err(fault!(Corrupt, "broker cert {cert} and key {key} do not go together: {e}"))
+            let (cert, key) = (cert.display(), key.display());
+            Err(fault!(Corrupt, "{whose} cert {cert} and key {key} do not go together: {e}"))
         }
     }
 }
 
-fn certificates(what: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
-    let unreadable = |e| unreadable(what, path, "certificates", e);
+fn certificates(whose: &str, what: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
+    let unreadable = |e| unreadable(whose, what, path, "certificates", e);
     let length = std::fs::metadata(path).map_err(|e| unreadable(rustls::pki_types::pem::Error::Io(e)))?.len();
     if length > CERTIFICATE_FILE_BYTES_MAX {
         let path = path.display();
         return Err(fault!(
             Full,
-            "broker {what} {path}: expected at most {CERTIFICATE_FILE_BYTES_MAX} bytes, found {length}"
+            "{whose} {what} {path}: expected at most {CERTIFICATE_FILE_BYTES_MAX} bytes, found {length}"
         ));
     }
     let found: Result<Vec<_>, _> =
@@ -178,23 +206,29 @@ fn certificates(what: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>,
     if found.is_empty() {
         return Err(fault!(
             Corrupt,
-            "broker {what} {}: expected certificates in PEM, found none",
+            "{whose} {what} {}: expected certificates in PEM, found none",
             path.display()
         ));
     }
     Ok(found)
 }
 
-fn unreadable(what: &str, path: &Path, expected: &str, found: rustls::pki_types::pem::Error) -> Fault {
+fn unreadable(
+    whose: &str,
+    what: &str,
+    path: &Path,
+    expected: &str,
+    found: rustls::pki_types::pem::Error,
+) -> Fault {
     use rustls::pki_types::pem::Error::*;
     let path = path.display();
     match found {
         Io(e) if e.kind() == io::ErrorKind::NotFound => {
-            fault!(NotFound, "broker {what} {path}: no such file")
+            fault!(NotFound, "{whose} {what} {path}: no such file")
         }
-        Io(e) => fault!(Io, "broker {what} {path}: {e}"),
-        NoItemsFound => fault!(Corrupt, "broker {what} {path}: expected {expected} in PEM, found none"),
-        e => fault!(Corrupt, "broker {what} {path}: expected {expected} in PEM: {e}"),
+        Io(e) => fault!(Io, "{whose} {what} {path}: {e}"),
+        NoItemsFound => fault!(Corrupt, "{whose} {what} {path}: expected {expected} in PEM, found none"),
+        e => fault!(Corrupt, "{whose} {what} {path}: expected {expected} in PEM: {e}"),
     }
 }
 
@@ -348,14 +382,14 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let path = |name: &str| folder.path().join(name);
         std::fs::write(path("empty.pem"), "nothing here").expect("write");
-        let mut config = BrokerConfig {
+        let mut config = Credentials {
+            whose: "broker",
             ca: path("gone.pem"),
-            cert: path("empty.pem"),
-            key: path("empty.pem"),
-            ..Default::default()
+            identity: Some((path("empty.pem"), path("empty.pem"))),
+            time_floor_s: 0,
         };
         let text =
-            |config: &BrokerConfig| Tls::load(config).err().map(|f| f.what.to_string()).unwrap_or_default();
+            |config: &Credentials| Tls::load(config).err().map(|f| f.what.to_string()).unwrap_or_default();
         assert!(text(&config).contains("gone.pem: no such file"), "{}", text(&config));
         config.ca = path("empty.pem");
         assert!(text(&config).contains("broker ca"), "{}", text(&config));
@@ -370,11 +404,11 @@ mod tests {
         let path = folder.path().join("key.pem");
         let pem = KeyPair::generate().expect("key").serialize_pem();
         std::fs::write(&path, &pem).expect("write");
-        let bytes: Zeroizing<Vec<u8>> = secret_bytes(&path).expect("read");
+        let bytes: Zeroizing<Vec<u8>> = secret_bytes("broker", &path).expect("read");
         assert_eq!((bytes.as_slice(), bytes.capacity()), (pem.as_bytes(), KEY_FILE_BYTES_MAX + 1));
-        assert!(signer(&path).is_ok());
+        assert!(signer("broker", &path).is_ok());
         std::fs::write(&path, vec![b'x'; KEY_FILE_BYTES_MAX + 1]).expect("write");
-        let fault = secret_bytes(&path).expect_err("too long");
+        let fault = secret_bytes("broker", &path).expect_err("too long");
         assert!(fault.what.contains("expected at most 16384 bytes, found more"), "{fault}");
     }
 
@@ -383,7 +417,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("ca.pem");
         std::fs::write(&path, vec![b'x'; CERTIFICATE_FILE_BYTES_MAX as usize + 1]).expect("write");
-        let fault = certificates("ca", &path).expect_err("too long");
+        let fault = certificates("broker", "ca", &path).expect_err("too long");
         assert!(fault.what.contains("expected at most 131072 bytes, found 131073"), "{fault}");
     }
 
@@ -396,8 +430,8 @@ mod tests {
             CertificateParams::new(vec!["gw".into()]).expect("params").self_signed(&ours).expect("cert");
         for (key, taken) in [(&ours, true), (&other, false)] {
             std::fs::write(&path, key.serialize_pem()).expect("write");
-            let signer = signer(&path).expect("a key");
-            let found = identity(&BrokerConfig::default(), vec![cert.der().clone()], signer);
+            let signer = signer("broker", &path).expect("a key");
+            let found = identity("broker", (&path, &path), vec![cert.der().clone()], signer);
             assert_eq!(found.is_ok(), taken, "{:?}", found.err());
         }
     }

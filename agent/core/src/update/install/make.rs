@@ -1,0 +1,227 @@
+//! Making what must be fetched: in order, one segment at a time.
+
+use super::delta::{Patches, Window};
+use super::look::Ahead;
+use super::space::{Buffers, Cursor, Gathered};
+use super::{Installer, Run, SYNC_SEGMENTS, beyond};
+use crate::bundle::patch::unpatch;
+use crate::bundle::{Artifact, Encoding, Piece, VerifiedSegment};
+use crate::fault;
+use crate::fault::Fault;
+use crate::seam::Result;
+
+/// Why a segment was not made.
+pub(super) enum Unmade {
+    /// The target's medium said no: no other route would help.
+    Target(Fault),
+    /// The source did not give what the route is made of.
+    Source(Fault),
+    /// What it gave does not make a segment.
+    Content(Fault),
+    /// It makes another segment than it should.
+    Unproven(Fault),
+}
+
+impl Unmade {
+    pub fn fault(self) -> Fault {
+        match self {
+            Unmade::Target(f) | Unmade::Source(f) | Unmade::Content(f) | Unmade::Unproven(f) => f,
+        }
+    }
+}
+
+impl Installer<'_> {
+    /// One run: decides ahead, fetches and builds in order. What a delta route cannot make stands in `patches.left` then.
+    pub(super) fn run(
+        &mut self,
+        artifact: &Artifact,
+        run: &Run<'_>,
+        patches: &mut Patches<'_>,
+        buffers: &mut Buffers<'_>,
+    ) -> Result<()> {
+        let mut ahead = Ahead::default();
+        let mut at = Cursor::default();
+        for index in 0..run.count {
+            self.look_ahead(artifact, run, &mut ahead, index, &at, patches, buffers)?;
+            let (encoding, length) = run.route.segment(index)?;
+            patches.passes(index, at, length);
+            if !ahead.wanted.has(index) {
+                at.skip(&run.route, length)?;
+            } else if let Err(unmade) = self.make(artifact, run, index, &mut at, &mut ahead, patches, buffers)
+            {
+                if patches.delta.is_none() {
+                    return Err(unmade.fault());
+                }
+                patches.left.take(index, encoding, unmade)?;
+                if patches.left.given_up {
+                    self.give_up(run, index, at, &mut ahead, patches)?;
+                    return Ok(());
+                }
+            }
+            if (run.first as usize + index + 1).is_multiple_of(SYNC_SEGMENTS) {
+                self.slots.sync(self.target, &artifact.class)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The source does not have this route, or not all of it: what is wanted of this run from `index` on is left over, and
+    /// what has been announced is taken back.
+    fn give_up(
+        &mut self,
+        run: &Run<'_>,
+        index: usize,
+        at: Cursor,
+        ahead: &mut Ahead,
+        patches: &mut Patches<'_>,
+    ) -> Result<()> {
+        for piece in at.piece..ahead.announced {
+            self.source.forget(&run.route.piece(piece)?.name);
+        }
+        for (page, _) in run.next_pages.iter().take(ahead.pages_announced) {
+            self.source.forget(page);
+        }
+        // What has not been decided yet may stand in the target: the full route looks.
+        for segment in index..run.count {
+            if ahead.wanted.has(segment) || segment >= ahead.decided() {
+                patches.left.set.insert(segment);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes, proves and writes one segment.
+    #[expect(clippy::too_many_arguments, reason = "what a run is made of, each in its own hand")]
+    fn make(
+        &mut self,
+        artifact: &Artifact,
+        run: &Run<'_>,
+        index: usize,
+        at: &mut Cursor,
+        ahead: &mut Ahead,
+        patches: &mut Patches<'_>,
+        buffers: &mut Buffers<'_>,
+    ) -> core::result::Result<(), Unmade> {
+        let class = artifact.class.as_str();
+        let (encoding, length) = run.route.segment(index).map_err(Unmade::Content)?;
+        let bytes = artifact.segment_bytes(run.first + index as u32);
+        let proof = run.proof(index).map_err(Unmade::Content)?;
+        // What was announced is fetched, even if it turns out that it cannot be read.
+        let taught = match encoding {
+            Encoding::Patch => {
+                self.hold(run, at.piece, ahead, buffers).map_err(Unmade::Source)?;
+                self.learn(artifact, run, index, *at, patches, buffers)
+            }
+            _ => Ok(()),
+        };
+        let encoded = self.gather(run, at, length, ahead, buffers).map_err(Unmade::Source)?;
+        taught.map_err(Unmade::Content)?;
+        let place = run.at(index);
+        let content = self
+            .unpack(class, place, bytes, encoding, encoded, patches, buffers)
+            .map_err(|fault| Unmade::Content(fault.within(format_args!("{class}: segment at {place}"))))?;
+        if encoding == Encoding::Patch {
+            patches.learned(index, *at);
+        }
+        let segment = VerifiedSegment::prove_by(place, content, &proof).ok_or_else(|| {
+            Unmade::Unproven(fault!(
+                Corrupt,
+                "{class}: segment at {place}: its content is not what the index says ({proof:?})"
+            ))
+        })?;
+        self.slots.write(self.target, class, &segment).map_err(Unmade::Target)?;
+        self.made(bytes);
+        Ok(())
+    }
+
+    /// Fetches a piece of the run, if it is not the one that is held.
+    pub(super) fn hold(
+        &mut self,
+        run: &Run<'_>,
+        piece: usize,
+        ahead: &mut Ahead,
+        buffers: &mut Buffers<'_>,
+    ) -> Result<usize> {
+        let Piece { name, length } = run.route.piece(piece)?;
+        let length = length as usize;
+        if buffers.held == Some(name) {
+            return Ok(length);
+        }
+        buffers.held = None;
+        self.place(run, ahead, piece)?;
+        let found = self.fetch(&name, length, buffers.piece)?.bytes().len();
+        if found != length {
+            return Err(fault!(Corrupt, "piece {name:?}: the index says {length} bytes, it has {found}"));
+        }
+        self.progress.fetched += length as u64;
+        buffers.held = Some(name);
+        Ok(length)
+    }
+
+    /// The `length` encoded bytes at the cursor: in the piece that is held if they lie within one, else put together.
+    fn gather(
+        &mut self,
+        run: &Run<'_>,
+        at: &mut Cursor,
+        length: usize,
+        ahead: &mut Ahead,
+        buffers: &mut Buffers<'_>,
+    ) -> Result<Gathered> {
+        let mut filled = 0;
+        while filled < length {
+            let piece_bytes = self.hold(run, at.piece, ahead, buffers)?;
+            let here = (piece_bytes - at.offset).min(length - filled);
+            if here == length {
+                let start = at.offset;
+                at.advance(piece_bytes, here);
+                return Ok(Gathered::InPiece { start, length });
+            }
+            let Buffers { piece, encoded, .. } = buffers;
+            let from = piece.get(at.offset..at.offset + here);
+            let to = encoded.get_mut(filled..filled + here);
+            let (Some(from), Some(to)) = (from, to) else { return Err(beyond()) };
+            to.copy_from_slice(from);
+            filled += here;
+            at.advance(piece_bytes, here);
+        }
+        Ok(Gathered::Assembled { length })
+    }
+
+    /// The content that an encoding makes.
+    #[expect(clippy::too_many_arguments, reason = "what a run is made of, each in its own hand")]
+    fn unpack<'b>(
+        &mut self,
+        class: &str,
+        at: u64,
+        bytes: usize,
+        encoding: Encoding,
+        encoded: Gathered,
+        patches: &mut Patches<'_>,
+        buffers: &'b mut Buffers<'_>,
+    ) -> Result<&'b [u8]> {
+        let Buffers { piece, encoded: assembled, segment, .. } = buffers;
+        let frame = match encoded {
+            Gathered::InPiece { start, length } => piece.get(start..start + length),
+            Gathered::Assembled { length } => assembled.get(..length),
+        };
+        let frame = frame.ok_or_else(beyond)?;
+        let out = segment.get_mut(..bytes).ok_or_else(beyond)?;
+        match encoding {
+            Encoding::Raw => return Ok(frame),
+            Encoding::Zstd => {
+                let made = self.inflate.inflate(frame, out)?;
+                if made != bytes {
+                    return Err(fault!(Corrupt, "expected {bytes} bytes, its frame makes {made}"));
+                }
+            }
+            Encoding::Patch => {
+                let mut base = Window::on(&mut *self.slots, self.target.other(), class, patches)?;
+                let made = unpatch(frame, at, self.memory.patch(), &mut base, out);
+                patches.broken |= made.is_err();
+                made?;
+            }
+            Encoding::Zero | Encoding::Copy => return Err(beyond()), // `have` has made it
+        }
+        Ok(out)
+    }
+}

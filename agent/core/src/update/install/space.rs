@@ -1,0 +1,132 @@
+//! The installer's memory, cut to pieces once, and the small things that stand in it.
+
+use super::beyond;
+use crate::bundle::{ROUTE_PAGE_BYTES_MAX, RoutePage, SEGMENT_PAGE_BYTES_MAX, TABLE_BYTES_MAX};
+use crate::digest::Digest;
+use crate::fault;
+use crate::limits::*;
+use crate::seam::Result;
+
+/// What [`Installer`](super::Installer) needs in memory, given to it once:
+/// 2 tables + segment page + route page + piece + encoded segment + segment = 721 KiB.
+/// A delta route needs no segment page and one table: what these leave free is its window on the base.
+pub const WORKSPACE_BYTES: usize =
+    TABLE_BYTES_MAX + SPARE_BYTES + ROUTE_PAGE_BYTES_MAX + OBJECT_BYTES_MAX + 2 * SEGMENT_BYTES;
+
+/// Table of segment pages and a segment page; or the window on the base of a delta route, 32 KiB.
+const SPARE_BYTES: usize = TABLE_BYTES_MAX + SEGMENT_PAGE_BYTES_MAX;
+
+/// The workspace, cut.
+pub(super) struct Space<'w> {
+    /// The table of the route's pages.
+    pub table: &'w mut [u8],
+    /// See [`SPARE_BYTES`].
+    pub spare: &'w mut [u8],
+    /// The route's page.
+    pub page: &'w mut [u8],
+    /// What a run works in.
+    pub work: Buffers<'w>,
+}
+
+impl<'w> Space<'w> {
+    pub fn of(workspace: &'w mut [u8; WORKSPACE_BYTES]) -> Result<Self> {
+        let mut rest = workspace.as_mut_slice();
+        let mut take = |bytes: usize| -> Result<&'w mut [u8]> {
+            let (taken, left) = core::mem::take(&mut rest)
+                .split_at_mut_checked(bytes)
+                .ok_or_else(|| fault!(Full, "installer: workspace too small"))?;
+            rest = left;
+            Ok(taken)
+        };
+        Ok(Space {
+            table: take(TABLE_BYTES_MAX)?,
+            spare: take(SPARE_BYTES)?,
+            page: take(ROUTE_PAGE_BYTES_MAX)?,
+            work: Buffers {
+                piece: take(OBJECT_BYTES_MAX)?,
+                held: None,
+                encoded: take(SEGMENT_BYTES)?,
+                segment: take(SEGMENT_BYTES)?,
+            },
+        })
+    }
+
+    /// The spare part as a table and a segment page.
+    pub fn split<'s>(spare: &'s mut &'w mut [u8]) -> Result<(&'s mut [u8], &'s mut [u8])> {
+        spare.split_at_mut_checked(TABLE_BYTES_MAX).ok_or_else(beyond)
+    }
+}
+
+/// The buffers that a run works in.
+pub(super) struct Buffers<'w> {
+    /// The piece fetched last.
+    pub piece: &'w mut [u8],
+    /// Its name, once it is proven.
+    pub held: Option<Digest>,
+    /// A segment's encoding that lies in more than one piece; before that, what the target holds, to compare with.
+    pub encoded: &'w mut [u8],
+    /// A segment's content.
+    pub segment: &'w mut [u8],
+}
+
+/// Where the bytes that make a segment have been put.
+#[derive(Clone, Copy)]
+pub(super) enum Gathered {
+    /// Within the piece that is held.
+    InPiece { start: usize, length: usize },
+    /// In the buffer for encodings.
+    Assembled { length: usize },
+}
+
+/// A place in the row of a run's pieces.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Cursor {
+    pub piece: usize,
+    pub offset: usize,
+}
+
+impl Cursor {
+    /// Goes on by `bytes` within the piece, which has `piece_bytes`.
+    pub fn advance(&mut self, piece_bytes: usize, bytes: usize) {
+        self.offset += bytes;
+        if self.offset >= piece_bytes {
+            *self = Cursor { piece: self.piece + 1, offset: 0 };
+        }
+    }
+
+    /// Goes on by `bytes`, over as many pieces as it takes.
+    pub fn skip(&mut self, route: &RoutePage<'_>, mut bytes: usize) -> Result<()> {
+        while bytes > 0 {
+            let piece_bytes = route.piece(self.piece)?.length as usize;
+            let here = (piece_bytes - self.offset).min(bytes);
+            self.advance(piece_bytes, here);
+            bytes -= here;
+        }
+        Ok(())
+    }
+
+    /// The first piece of which nothing has been passed.
+    pub const fn next_piece(&self) -> usize {
+        self.piece + (self.offset > 0) as usize
+    }
+}
+
+/// A bit for each segment of a run.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Set([u32; RUN_SEGMENTS_MAX / 32]);
+
+impl Set {
+    pub fn insert(&mut self, segment: usize) {
+        if let Some(word) = self.0.get_mut(segment / 32) {
+            *word |= 1 << (segment % 32);
+        }
+    }
+
+    pub fn has(&self, segment: usize) -> bool {
+        self.0.get(segment / 32).is_some_and(|word| word >> (segment % 32) & 1 == 1)
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
+    }
+}
