@@ -8,7 +8,7 @@ mod images;
 
 use images::{KIB, make_erofs, make_ext4, make_squashfs, noise, tool};
 use mainstayctl::layout::{Compressed, ImageFile, Kind, Layout, ReadAt, read, stored_compressed};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 
@@ -41,6 +41,39 @@ fn every_file_of_an_ext4_is_found_byte_for_byte() {
         held_against_dumpe2fs(name, &image, &layout);
         std::fs::remove_file(image).unwrap();
     }
+}
+
+/// 70 MiB into a file of blocks of 1 KiB the third level of the map begins.
+#[test]
+fn a_file_is_followed_through_all_levels_of_an_old_block_map() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tree, image) = (folder.path().join("tree"), folder.path().join("image"));
+    std::fs::create_dir(&tree).unwrap();
+    let far = std::fs::File::create(tree.join("far")).unwrap();
+    for mib in [0, 1, 40, 70] {
+        far.write_all_at(&noise(3 * KIB, mib), mib << 20).unwrap();
+    }
+    let Some(()) = make_ext4(&image, &tree, &["-b", "1024", "-t", "ext2"]) else { return };
+    let layout = compared("far", &image, &tree, Kind::Ext4);
+    held_against_dumpe2fs("far", &image, &layout);
+    assert_eq!(layout.files[0].extents.iter().map(|extent| extent.bytes).sum::<u64>(), 12 * KIB as u64);
+}
+
+/// Blocks that are allocated and were never written read as zeros: what stands in them is nobody's content.
+#[test]
+fn blocks_that_were_never_written_are_holes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tree, image) = (sample(folder.path()), folder.path().join("image"));
+    let Some(()) = make_ext4(&image, &tree, &["-b", "1024"]) else { return };
+    let script = folder.path().join("script");
+    std::fs::write(&script, "fallocate /usr/one 1 9\nsif /usr/one size 10240\n").unwrap();
+    assert!(tool("debugfs").arg("-w").arg("-f").arg(script).arg(&image).output().unwrap().status.success());
+    let layout = read(&ImageFile::open(&image).unwrap()).unwrap();
+    let file = layout.files.iter().find(|file| file.path == "/also-one").unwrap();
+    assert_eq!((file.bytes, file.extents.len(), file.extents[0].bytes), (10_240, 1, 1024));
+    let said = tool("debugfs").args(["-R", "blocks /usr/one"]).arg(&image).output().unwrap();
+    let blocks = String::from_utf8_lossy(&said.stdout).split_whitespace().count();
+    assert_eq!(blocks, 10, "debugfs has allocated the others");
 }
 
 #[test]
@@ -227,6 +260,31 @@ fn held_against_dumpe2fs(name: &str, image: &Path, layout: &Layout) {
         }
     }
     assert!(checked >= 4, "{name}: {said}");
+
+    // Every block in use is a structure or a file's, and no free block is.
+    let number = |text: &str| text.trim().parse::<u64>().unwrap();
+    let field = |name: &str| number(said.lines().find_map(|line| line.strip_prefix(name)).unwrap());
+    let mut free = BTreeSet::new();
+    for ranges in
+        said.lines().filter_map(|line| line.strip_prefix("  Free blocks: ")).filter(|line| !line.is_empty())
+    {
+        for range in ranges.split(", ") {
+            let (from, to) = range.split_once('-').unwrap_or((range, range));
+            free.extend(number(from)..=number(to));
+        }
+    }
+    let content = layout.files.iter().flat_map(|file| &file.extents);
+    let claimed: BTreeSet<_> = content
+        .chain(&layout.metadata)
+        .flat_map(|extent| extent.at / block..extent.end().div_ceil(block))
+        .collect();
+    for block in field("First block:")..field("Block count:") {
+        assert_eq!(
+            claimed.contains(&block),
+            !free.contains(&block),
+            "{name}: block {block}, claimed or free"
+        );
+    }
 }
 
 fn regular_files(folder: &Path) -> BTreeMap<String, PathBuf> {
@@ -276,6 +334,9 @@ fn sample(folder: &Path) -> PathBuf {
         sparse.write_all_at(&noise(bytes, at as u64), at as u64).unwrap();
     }
     sparse.set_len(1200 * KIB as u64).unwrap();
+    // More extents than an inode of ext4 has room for.
+    let comb = std::fs::File::create(root.join("comb")).unwrap();
+    (0..40).for_each(|tooth| comb.write_all_at(&noise(4 * KIB, tooth), tooth * 12 * KIB as u64).unwrap());
     std::fs::hard_link(root.join("usr/one"), root.join("also-one")).unwrap();
     symlink("usr/one", root.join("short")).unwrap();
     symlink(format!("/{}", "far/".repeat(30)), root.join("long")).unwrap();

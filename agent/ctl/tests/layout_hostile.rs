@@ -158,6 +158,24 @@ fn paths_that_no_system_can_open_are_refused() {
     assert!(why.contains(&format!("at most {PATH_BYTES_MAX} bytes")), "{why}");
 }
 
+/// Many files may share their content, but what a reader of all of them would read is bounded by the image's length.
+#[test]
+fn content_that_is_shared_beyond_measure_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = small(folder.path());
+    let content = noise(100 * KIB, 1);
+    for (copies, refused) in [(5, false), (30, true)] {
+        (0..copies).for_each(|n| std::fs::write(tree.join(format!("copy-{n}")), &content).unwrap());
+        let image = folder.path().join("image");
+        let Some(()) = make_squashfs(&image, &tree, &["-noI", "-noD", "-noF", "-noX"]) else { return };
+        let bytes = std::fs::read(&image).unwrap();
+        assert!(bytes.len() < 300 * KIB, "mksquashfs keeps equal content once");
+        let trouble = read_in_time(&bytes).trouble;
+        assert_eq!(trouble.is_some_and(|why| why.contains("bytes of files")), refused, "{copies}");
+        std::fs::remove_file(image).unwrap();
+    }
+}
+
 /// An ext4 with blocks of 1 KiB, changed by debugfs.
 fn forged(folder: &Path, arguments: &[&str], script: &[&str]) -> Option<Vec<u8>> {
     let (image, commands) = (folder.join("image"), folder.join("script"));

@@ -183,3 +183,57 @@ pub fn u64_at(structure: &[u8], at: usize) -> Taken<u64> {
 pub fn halves(low: u32, high: u32) -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn why<T: std::fmt::Debug>(taken: Taken<T>) -> String {
+        match taken {
+            Err(Halt::Damage(why)) => why,
+            other => panic!("expected damage, found {other:?}"),
+        }
+    }
+
+    #[test]
+    fn nothing_outside_the_image_is_taken() {
+        let image = vec![5; 100];
+        let source = Source::new(&image);
+        assert_eq!(source.take("x", 90, 10).unwrap(), [5; 10]);
+        assert!(
+            why(source.take("table", 91, 10))
+                .contains("table: expected 10 bytes at 91, found an image of 100")
+        );
+        assert!(why(source.within("x", u64::MAX, 2)).contains("expected 2 bytes"));
+        assert!(source.peek(99, 2).unwrap().is_none());
+        assert!(why(u32_at(&[1, 2, 3], 0)).contains("expected 4 bytes at 0 of a structure, found 3"));
+        assert!(why(u16_at(&[1, 2, 3], usize::MAX)).contains("expected 2 bytes"));
+    }
+
+    #[test]
+    fn each_budget_ends() {
+        let image = vec![0; 2 << 20];
+        let source = Source::new(&image);
+        assert!(why(source.take("x", 0, TAKE_BYTES_MAX + 1)).contains("at most 1048576 bytes"));
+        let takes = (0..).take_while(|_| source.take("x", 0, 1 << 20).is_ok()).count();
+        assert_eq!(takes, 5, "twice 2 MiB, and one");
+        let mut file = Vec::new();
+        let contents = (0..).take_while(|_| source.content("x", &mut file, 0, 1 << 20).is_ok()).count();
+        assert_eq!((contents, file.len()), (17, 17), "8 times 2 MiB, and one");
+        let extents = (0..).take_while(|_| source.extent().is_ok()).count() as u64;
+        assert_eq!(extents, EXTENTS_MAX - 17);
+        let names = (0..).take_while(|_| source.name(1 << 20).is_ok()).count();
+        assert_eq!(names, 255, "256 MiB, less what each costs beside its bytes");
+    }
+
+    #[test]
+    fn neighbours_are_one_extent() {
+        let image = vec![0; 100];
+        let source = Source::new(&image);
+        let mut file = Vec::new();
+        for (at, bytes) in [(10, 5), (15, 5), (30, 0), (20, 1), (40, 1)] {
+            source.content("x", &mut file, at, bytes).unwrap();
+        }
+        assert_eq!(file, [Extent { at: 10, bytes: 11 }, Extent { at: 40, bytes: 1 }]);
+    }
+}

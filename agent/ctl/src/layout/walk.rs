@@ -114,3 +114,60 @@ pub(super) fn readable(name: &[u8]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::source::Halt;
+
+    /// Nodes by number: a folder's entries, or a file of so many bytes.
+    struct Drawn(Vec<Result<Entries, u64>>);
+
+    type Entries = Vec<(&'static [u8], u64)>;
+
+    impl Tree for Drawn {
+        fn root(&self) -> u64 {
+            0
+        }
+
+        fn node(&mut self, number: u64, names: &mut Names) -> Taken<Node> {
+            match &self.0[number as usize] {
+                Ok(entries) => {
+                    entries.iter().try_for_each(|(name, number)| names.add(name, *number))?;
+                    Ok(Node::Folder)
+                }
+                Err(bytes) => Ok(Node::File { bytes: *bytes, extents: Vec::new() }),
+            }
+        }
+    }
+
+    #[test]
+    fn each_file_has_one_path_the_first_in_order_and_what_is_no_folder_tree_is_refused() {
+        #[rustfmt::skip]
+        let cases = [
+            // folders and files                                                                  paths, or what is wrong
+            (vec![Ok(vec![(&b"."[..], 0), (b"..", 0), (b"b", 1), (b"a", 2)]), Err(1), Err(2)],    "/a 2, /b 1"),
+            (vec![Ok(vec![(&b"z"[..], 1), (b"b", 1), (b"y", 1)]), Err(1)],                        "/b 1"),
+            (vec![Ok(vec![(&b"z"[..], 1), (b"a", 2)]), Ok(vec![(b"n", 2)]), Err(1)],              "/a 1"),
+            (vec![Ok(vec![(&b"\xff"[..], 1), (b"\xfe", 2)]), Err(1), Err(2)],                     "/\\xfe 2, /\\xff 1"),
+            (vec![Ok(vec![(&b"a"[..], 1)]), Ok(vec![(b"up", 0)])],                                "/a/up: expected a folder, found one that has a path already"),
+            (vec![Ok(vec![(&b"a"[..], 1), (b"b", 1)]), Ok(vec![])],                               "/a: expected a folder, found one that has a path already"),
+            (vec![Ok(vec![(&b"a/b"[..], 1)]), Err(1)],                                            "expected a name in a folder, found \"a/b\""),
+            (vec![Ok(vec![(&b""[..], 1)]), Err(1)],                                               "expected a name in a folder, found \"\""),
+            (vec![Ok(vec![(&b"a"[..], 1)]), Err(FILE_BYTES_MAX + 1)],                             "/a: expected at most 17592186044416 bytes, found 17592186044417"),
+        ];
+        for (nodes, expected) in cases {
+            let image = Vec::new();
+            let found = match files(&Source::new(&image), &mut Drawn(nodes)) {
+                Ok(files) => {
+                    let files: Vec<_> =
+                        files.iter().map(|file| format!("{} {}", file.path, file.bytes)).collect();
+                    files.join(", ")
+                }
+                Err(Halt::Damage(why)) => why,
+                Err(halt) => panic!("{halt:?}"),
+            };
+            assert_eq!(found, expected);
+        }
+    }
+}
