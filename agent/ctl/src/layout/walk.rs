@@ -136,7 +136,7 @@ mod tests {
                     entries.iter().try_for_each(|(name, number)| names.add(name, *number))?;
                     Ok(Node::Folder)
                 }
-                Err(bytes) => Ok(Node::File { bytes: *bytes, extents: Vec::new() }),
+                Err(bytes) => Ok(Node::File { bytes: *bytes, extents: Vec::new(), holes: Vec::new() }),
             }
         }
     }
