@@ -101,6 +101,24 @@ fn an_image_that_has_nothing_in_common_is_never_larger_than_without_a_base() {
     }
 }
 
+/// What a patch would have to put right is nowhere in the new image: zstd makes it from nothing.
+#[test]
+fn zstd_is_taken_where_it_is_smaller_than_a_patch_that_explains_nearly_all() {
+    let mut new = noise(300, 1).repeat(SEGMENT_BYTES / 300 + 1);
+    new.truncate(SEGMENT_BYTES);
+    let (mut base, gaps) = (new.clone(), noise(4000, 2));
+    let mut at = 0;
+    for gap in gaps {
+        at += 70 + usize::from(gap % 64);
+        base.get_mut(at).into_iter().for_each(|byte| *byte = byte.wrapping_add(1 + gap / 2));
+    }
+    for level in [3, 19] {
+        let (all, summary) = delta_by(&base, &new, How { level, ..HOW });
+        assert_eq!(ways(&all), [Way::Zstd]);
+        assert!(summary.bytes() < 500, "{} bytes by level {level}", summary.bytes());
+    }
+}
+
 #[test]
 fn content_that_has_moved_by_any_number_of_bytes_is_copied() {
     let base = noise(6 * SEGMENT_BYTES, 1);
@@ -184,8 +202,10 @@ impl ReadAt for Sparse {
 #[test]
 fn a_run_begins_a_piece_even_where_nothing_travels() {
     let run = (RUN_SEGMENTS_MAX * SEGMENT_BYTES) as u64;
-    let base = Sparse { bytes: run + 4 * SEGMENT_BYTES as u64, ones: vec![5000] };
-    let new = Sparse { bytes: base.bytes, ones: vec![5000, 9000, run + SEGMENT_BYTES as u64 + 7] };
+    let (bytes, second) = (run + 4 * SEGMENT_BYTES as u64, run + SEGMENT_BYTES as u64);
+    let spread = |at: u64| (0..300).map(move |n| at + n * n * 2 + 9000); // enough to learn from
+    let base = Sparse { bytes, ones: vec![5000] };
+    let new = Sparse { bytes, ones: [5000].into_iter().chain(spread(0)).chain(spread(second)).collect() };
     let (all, _) = delta_by(&base, &new, HOW);
     let begins: Vec<_> = all.iter().filter(|(_, made)| made.begins_piece).map(|(index, _)| *index).collect();
     assert_eq!(begins, [0, RUN_SEGMENTS_MAX as u32]);

@@ -7,7 +7,6 @@
 //! ```
 //! What no anchor is near is new, and costs no more time.
 
-use super::Source;
 use super::job::Job;
 use super::parallel::in_parallel;
 use super::ranges::{Joined, common, end, sorted};
@@ -83,7 +82,7 @@ fn job(base_bytes: u64, window: &[Extent], mut anchors: Vec<Anchor>) -> Option<J
     }
     let new = common(window, &sorted(near));
     let (old, new) = (Joined::new(sorted(old)), Joined::new(new));
-    (!new.extents().is_empty()).then_some(Job { source: Source::Content, new, old, only: None })
+    (!new.extents().is_empty()).then_some(Job { new, old, only: None, holes: None })
 }
 
 /// Where the base has which 32 bytes.

@@ -213,9 +213,8 @@ impl<'a> Row<'a> {
         }
         self.summary.files = files.into_iter().map(|(path, bytes)| (path.to_owned(), bytes)).collect();
         self.summary.files.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-        let patched = self.summary.ways[Way::Patch as usize].bytes;
         let (before, after) = self.wrong;
-        self.summary.transforms_saved = (before - after) * patched / after.max(1) / 2;
+        self.summary.transforms_saved = (before - after) / PREDICTED;
         self.summary
     }
 }
@@ -232,5 +231,7 @@ const OPERATIONS_MOST: usize = PATCH_OPERATIONS_MAX - PATCH_MAPS_MAX;
 /// No zstd frame of a segment that is neither zero nor a copy comes below this and below its patch as well, or it saves nothing
 /// to speak of.
 const HARDLY: usize = 64;
+/// So many bytes predicted right save one: measured on security updates with transforms and without them.
+const PREDICTED: u64 = 3;
 /// Takes two milliseconds for a segment; no level halves what it makes.
 const QUICK_LEVEL: i32 = 3;

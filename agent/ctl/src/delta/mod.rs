@@ -5,6 +5,7 @@
 //!          └─► pairing ───► a file and the file it was before, metadata and metadata, the rest and what it resembles
 //!                └─► scan ► bytes that are like bytes of the base (suffix arrays, for what changed alone)
 //!                     └───► moves: an executable's addresses, and which transform predicts its code best
+//! new, new ──► repeats ──► what is new twice, if patches may reach that far
 //! spans of all of these ──► encode: a frame for each segment, or zstd, or the bytes themselves: the smallest
 //! ```
 //! The result depends on the two images and on [`How`], never on how many threads there are. No image is held in memory: it is

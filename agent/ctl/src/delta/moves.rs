@@ -7,7 +7,7 @@
 //! A map that costs more than it saves is left out.
 
 use super::draft::differing;
-use super::elf::{AARCH64, Elf, Load, X86_64};
+use super::elf::{AARCH64, Elf, Holes, Load, X86_64};
 use super::plan::Guess;
 use super::scan::Match;
 use mainstay_core::bundle::patch::{Map, Transform};
@@ -31,9 +31,10 @@ struct Part {
 }
 
 impl Moves {
-    /// `None` where one of them is no executable, or lies so high that no map can hold it.
-    pub fn of(old: &[u8], new: &[u8], found: &[Match]) -> Option<Moves> {
-        let (elf, now) = (Elf::read(old)?, Elf::read(new)?);
+    /// Of the old file and the new one. `None` where one of them is no executable, or lies so high that no map can hold it.
+    pub fn of(contents: [&[u8]; 2], holes: &[Holes; 2], found: &[Match]) -> Option<Moves> {
+        let ([old, new], [before, after]) = (contents, holes);
+        let (elf, now) = (Elf::read(old, before)?, Elf::read(new, after)?);
         let lowest = elf.loads.iter().map(|load| load.address).min()?;
         let highest = elf.loads.iter().map(|load| load.address + load.memory.max(load.bytes)).max()? + BEYOND;
         u32::try_from(highest - lowest).ok()?;
@@ -113,7 +114,7 @@ pub fn choose(moves: &Moves, old: &[u8], new: &[u8], found: &[Match]) -> Vec<(Ma
         while done < found.bytes {
             let offset = (found.old + done) as u64;
             let boundary = moves.elf.boundary_after(offset).saturating_sub(offset);
-            let bytes = (found.bytes - done).min(usize::try_from(boundary).unwrap_or(usize::MAX));
+            let bytes = (found.bytes - done).min(usize::try_from(boundary).unwrap_or(usize::MAX)).max(1);
             let part = Match { new: found.new + done, old: found.old + done, bytes };
             let (guess, gain) = guess(moves, &part, old, new);
             saved += gain;
@@ -137,12 +138,11 @@ fn guess(moves: &Moves, part: &Match, old: &[u8], new: &[u8]) -> (Option<Guess>,
         return (None, 0);
     }
     let section = moves.elf.section_of(part.old as u64);
-    let anchor =
-        section.and_then(|section| moves.elf.address_of(section.offset)).map_or(address, |(at, _)| at);
+    let anchor = section.and_then(|(begins, _)| begins).unwrap_or(address);
     let (address, anchor) = ((address - moves.lowest) as u32, anchor.wrapping_sub(moves.lowest) as u32);
     let mut best = (None, wrong);
     let mut predicted = Vec::new();
-    for transform in candidates(moves.elf.machine, section.is_some_and(|section| section.code)) {
+    for transform in candidates(moves.elf.machine, section.is_some_and(|(_, code)| code)) {
         predicted.clear();
         predicted.extend_from_slice(before);
         transform.apply(&mut predicted, address, anchor, &moves.map);
@@ -151,10 +151,7 @@ fn guess(moves: &Moves, part: &Match, old: &[u8], new: &[u8]) -> (Option<Guess>,
             best = (Some(Guess { transform: *transform, address, anchor, map: 0 }), left);
         }
     }
-    match wrong - best.1 {
-        gain if gain < GUESS_COST => (None, 0),
-        gain => (best.0, gain),
-    }
+    (best.0, wrong - best.1)
 }
 
 fn candidates(machine: u16, code: bool) -> &'static [Transform] {
@@ -168,12 +165,10 @@ fn candidates(machine: u16, code: bool) -> &'static [Transform] {
 
 /// Code points a little beyond an executable's end now and then.
 const BEYOND: u64 = 1 << 16;
-/// Shorter parts are too often chance.
-const PART_BYTES_LEAST: u64 = 32;
-const KEPT_BYTES_LEAST: u64 = 8;
+/// Shorter parts are too often chance, or save less than their entry costs.
+const PART_BYTES_LEAST: u64 = 64;
+const KEPT_BYTES_LEAST: u64 = 32;
 /// What stands between loads is padding.
 const SKIP: u64 = 16;
 /// Bytes that an entry of a map costs, about, in each piece that needs it.
 const ENTRY_COST: u64 = 2;
-/// Bytes that a transform and its address cost at an operation.
-const GUESS_COST: u64 = 3;

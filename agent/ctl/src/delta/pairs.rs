@@ -8,8 +8,8 @@
 //! A file is matched whole if it has changed in many places, and only around its changes if they are few; very large ones in
 //! windows. Files that share their blocks with others (tails that erofs packs beside inodes) are left to those who look at the rest.
 
-use super::Source;
 use super::blocks::BLOCK_BYTES;
+use super::elf::Holes;
 use super::job::Job;
 use super::ranges::{Joined, common, end, sorted, total};
 use crate::layout::{Extent, FileExtents, Kind, Layout};
@@ -26,7 +26,13 @@ pub fn jobs(before: &Layout, after: &Layout, changed: &[Extent]) -> Vec<Job> {
             continue;
         }
         if let Some(old) = names.older(before, file) {
-            let work = pair(whole_blocks(before.kind, old), whole_blocks(after.kind, file), changed, touched);
+            let new = whole_blocks(after.kind, file);
+            let mut work = pair(whole_blocks(before.kind, old), new.clone(), changed, touched);
+            if let [job] = work.as_mut_slice()
+                && job.new.extents() == new
+            {
+                job.holes = Some([old, file].map(|file| Holes::of(&file.holes)));
+            }
             jobs.extend(work.into_iter().map(|job| {
                 let only = common(&own, &sorted(job.new.extents().to_vec()));
                 Job { only: Some(only), ..job }
@@ -55,8 +61,7 @@ pub fn whole_blocks(kind: Kind, file: &FileExtents) -> Vec<Extent> {
 
 fn pair(old: Vec<Extent>, new: Vec<Extent>, changed: &[Extent], touched: u64) -> Vec<Job> {
     let (old_bytes, new_bytes) = (total(&old), total(&new));
-    let job =
-        |old, new| Job { source: Source::File, old: Joined::new(old), new: Joined::new(new), only: None };
+    let job = |old, new| Job { old: Joined::new(old), new: Joined::new(new), only: None, holes: None };
     if old_bytes.max(new_bytes) <= WHOLE_BYTES_MAX {
         let few = new_bytes > SMALL_BYTES && touched < new_bytes / FEW_OF;
         return vec![job(old, if few { around(&new, changed) } else { new })];
@@ -183,6 +188,7 @@ mod tests {
             path: (*path).to_owned(),
             bytes: *bytes,
             extents: vec![Extent { at: *at, bytes: *bytes }],
+            holes: Vec::new(),
         };
         Layout {
             kind: Kind::Ext4,

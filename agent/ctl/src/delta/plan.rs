@@ -90,48 +90,88 @@ pub fn plan(
     let copies = blocks::copies(base, new, how.threads)?;
     let changed = without(&[Extent { at: 0, bytes: new.bytes() }], &places(&copies));
     let (before, after) = (known(base)?, known(new)?);
+    let work = Work::of(base, new, [&before, &after], &changed, how)?;
 
-    let mut jobs = pairs::jobs(&before, &after, &changed);
-    let claimed = sorted(jobs.iter().flat_map(|job| job.claims().to_vec()).collect());
-    let rest = without(&changed, &claimed);
-    let metadata = common(&rest, &after.metadata);
-    let unknown = match metadata_job(base, new, &before, &after, &metadata)? {
-        None => rest.clone(),
-        Some(job) => {
-            jobs.push(job);
-            without(&rest, &metadata)
-        }
-    };
-    jobs.extend(content::jobs(base, new, &unknown, how.threads)?);
-
-    let busy = total(&claimed) + total(&rest);
-    let left = AtomicU64::new(busy);
-    let tell = |bytes: u64| {
-        let take = |left: u64| Some(left - left.min(bytes));
-        let before = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).unwrap_or(0);
-        progress(before.min(bytes));
-    };
+    let busy = total(&work.claimed) + total(&work.rest);
     progress(new.bytes() - busy);
-    let done = run(&jobs, base, new, how, &tell)?;
-    tell(u64::MAX);
+    let told = Told { left: AtomicU64::new(busy), progress };
+    let done = run(&work.jobs, base, new, how, &|bytes| told.tell(bytes))?;
+    told.tell(u64::MAX);
 
-    let mut plan = Plan { owners: owners(&after, &claimed, &rest), ..Plan::default() };
-    let mut spans: Vec<Span> = outside(&copies, &claimed);
-    for Done { spans: found, map } in done {
-        let number = plan.maps.len();
-        plan.maps.extend(map);
-        spans.extend(found.into_iter().map(|mut span| {
-            span.guess.iter_mut().for_each(|guess| guess.map = number);
-            span
-        }));
-    }
-    plan.spans = in_order(spans);
+    let mut plan = Plan { owners: owners(&after, &work.claimed, &work.rest), ..Plan::default() };
+    plan.add(outside(&copies, &work.claimed), done);
+    // What a file's older version does not explain may come from another file.
+    let mut left = without(&work.claimed, &places(&plan.spans));
+    left.retain(|extent| extent.bytes >= LEFT_BYTES_LEAST);
+    let others = content::jobs(base, new, &left, how.threads)?;
+    plan.add(Vec::new(), run(&others, base, new, how, &|_| {})?);
     if reach == Reach::Itself {
         let own = repeats::spans(base, new, &changed, &plan.spans, how.threads)?;
         let others = outside(&plan.spans, &places(&own));
         plan.spans = in_order([others, own].concat());
     }
     Ok(plan)
+}
+
+impl Plan {
+    /// Takes spans as they are, and what jobs have found with the maps behind it.
+    fn add(&mut self, mut spans: Vec<Span>, done: Vec<Done>) {
+        spans.append(&mut self.spans);
+        for Done { spans: found, map } in done {
+            let number = self.maps.len();
+            self.maps.extend(map);
+            let numbered = |guess: Guess| Guess { map: number, ..guess };
+            spans.extend(found.into_iter().map(|span| Span { guess: span.guess.map(numbered), ..span }));
+        }
+        self.spans = in_order(spans);
+    }
+}
+
+/// What is to be matched.
+struct Work {
+    jobs: Vec<Job>,
+    /// What files make, changed or not: copies that were found in them do not count.
+    claimed: Vec<Extent>,
+    /// What has changed and is no such file's.
+    rest: Vec<Extent>,
+}
+
+impl Work {
+    fn of(
+        base: &dyn ReadAt,
+        new: &dyn ReadAt,
+        [before, after]: [&Layout; 2],
+        changed: &[Extent],
+        how: How,
+    ) -> Result<Work> {
+        let mut jobs = pairs::jobs(before, after, changed);
+        let claimed = sorted(jobs.iter().flat_map(|job| job.claims().to_vec()).collect());
+        let rest = without(changed, &claimed);
+        let metadata = common(&rest, &after.metadata);
+        let unknown = match metadata_job(base, new, before, after, &metadata)? {
+            None => rest.clone(),
+            Some(job) => {
+                jobs.push(job);
+                without(&rest, &metadata)
+            }
+        };
+        jobs.extend(content::jobs(base, new, &unknown, how.threads)?);
+        Ok(Work { jobs, claimed, rest })
+    }
+}
+
+/// Progress that never tells of more than there is: two files may claim the same bytes.
+struct Told<'a> {
+    left: AtomicU64,
+    progress: &'a (dyn Fn(u64) + Sync),
+}
+
+impl Told<'_> {
+    fn tell(&self, bytes: u64) {
+        let take = |left: u64| Some(left - left.min(bytes));
+        let before = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).unwrap_or(0);
+        (self.progress)(before.min(bytes));
+    }
 }
 
 /// Large jobs one after the other, for each needs much memory; then the others side by side, the longest first. The results stand
@@ -195,7 +235,7 @@ fn metadata_job(
         return Ok(None);
     }
     let (old, new) = (Joined::new(old), Joined::new(all));
-    Ok(Some(Job { source: Source::Metadata, old, new, only: Some(changed.to_vec()) }))
+    Ok(Some(Job { old, new, only: Some(changed.to_vec()), holes: None }))
 }
 
 /// What of it is not zero, in blocks.
@@ -292,3 +332,55 @@ fn overlapping_extent<'a>(extents: &'a [Extent], extent: &Extent) -> &'a [Extent
 
 /// A gigabyte of metadata is looked through for what is not zero, and no more.
 const METADATA_BYTES_MAX: u64 = 1 << 30;
+/// Shorter parts are hardly found, and hardly worth it.
+const LEFT_BYTES_LEAST: u64 = 48;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(new: u64, base: u64, bytes: u64) -> Span {
+        Span { new, base, bytes, guess: None }
+    }
+
+    /// A damaged image may say that two files share bytes: each byte is made once all the same.
+    #[test]
+    fn spans_that_overlap_or_touch_become_one_row() {
+        let guess = Guess { transform: Transform::X86, address: 1000, anchor: 7, map: 0 };
+        let guessed = Span { guess: Some(guess), ..span(40, 400, 20) };
+        let cases = [
+            (vec![span(10, 110, 5), span(0, 100, 10)], vec![span(0, 100, 15)]), // one in both images
+            (vec![span(0, 100, 10), span(10, 200, 5)], vec![span(0, 100, 10), span(10, 200, 5)]),
+            (vec![span(0, 100, 10), span(4, 50, 3), span(8, 20, 6)], vec![span(0, 100, 10), span(10, 22, 4)]),
+            (
+                vec![span(30, 0, 15), guessed],
+                vec![
+                    span(30, 0, 15),
+                    Span { guess: Some(Guess { address: 1005, ..guess }), ..span(45, 405, 15) },
+                ],
+            ),
+        ];
+        for (spans, expected) in cases {
+            assert_eq!(in_order(spans), expected);
+        }
+    }
+
+    #[test]
+    fn copies_leave_room_for_what_is_claimed() {
+        let claimed = [Extent { at: 5, bytes: 10 }, Extent { at: 20, bytes: 2 }];
+        let parts = outside(&[span(0, 100, 8), span(8, 300, 20)], &claimed);
+        assert_eq!(parts, [span(0, 100, 5), span(15, 307, 5), span(22, 314, 6)]);
+    }
+
+    /// Jobs that claim the same bytes tell of them twice.
+    #[test]
+    fn progress_ends_where_the_image_ends() {
+        let sum = AtomicU64::new(0);
+        let progress = |bytes: u64| {
+            sum.fetch_add(bytes, Ordering::Relaxed);
+        };
+        let told = Told { left: AtomicU64::new(100), progress: &progress };
+        [30, 60, 50, u64::MAX, 1].into_iter().for_each(|bytes| told.tell(bytes));
+        assert_eq!(sum.load(Ordering::Relaxed), 100);
+    }
+}

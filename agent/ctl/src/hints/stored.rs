@@ -48,7 +48,7 @@ fn unread_squashfs(new: &dyn ReadAt) -> Option<Hint> {
 fn whole(new: &dyn ReadAt) -> Option<Hint> {
     let bytes = new.bytes();
     let extents = vec![Extent { at: 0, bytes }];
-    let image = FileExtents { path: String::new(), bytes, extents };
+    let image = FileExtents { path: String::new(), bytes, extents, holes: Vec::new() };
     let content = Content::of(new, &image);
     let (title, advice) = match opaque("", &content)? {
         Opaque::Kernel { form, packing } => {

@@ -17,6 +17,7 @@ fn image(kind: Kind, files: &[(&str, Vec<u8>)]) -> (Vec<u8>, Layout) {
             path: (*path).into(),
             bytes: extent.bytes,
             extents: vec![seam, rest],
+            holes: Vec::new(),
         });
         bytes.resize(bytes.len().next_multiple_of(4096), 0x77);
     }

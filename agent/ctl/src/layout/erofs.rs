@@ -235,7 +235,7 @@ impl Tree for Erofs<'_> {
                 Ok(Node::Other)
             }
             FILE => match self.content(&inode)? {
-                Some(extents) => Ok(Node::File { bytes: inode.bytes, extents }),
+                Some(extents) => Ok(Node::File { bytes: inode.bytes, extents, holes: Vec::new() }),
                 None => Ok(Node::Other),
             },
             _ if nid == self.root => {

@@ -61,6 +61,8 @@ pub struct FileExtents {
     pub bytes: u64,
     /// Its content in the file's order. Holes are left out, and so is what lies behind its end in its last block.
     pub extents: Vec<Extent>,
+    /// What is left out of it, by offset in the file and in order: zeros that have no place in the image.
+    pub holes: Vec<Extent>,
 }
 
 /// What an image is.

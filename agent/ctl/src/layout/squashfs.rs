@@ -143,7 +143,7 @@ impl<'s> Squashfs<'s> {
             self.compressed.add(packed_content, packed_stored);
         }
         match packed_stored == 0 && tail_is_readable {
-            true => Ok(Node::File { bytes, extents }),
+            true => Ok(Node::File { bytes, extents, holes: Vec::new() }),
             false => Ok(Node::Other),
         }
     }

@@ -22,6 +22,7 @@ pub(super) enum Node {
     File {
         bytes: u64,
         extents: Vec<Extent>,
+        holes: Vec<Extent>,
     },
     /// A link, a device, or a file whose content cannot be read in place.
     Other,
@@ -74,8 +75,8 @@ pub(super) fn files(source: &Source, tree: &mut dyn Tree) -> Taken<Vec<FileExten
             Node::File { bytes, .. } if bytes > FILE_BYTES_MAX => {
                 return Err(damage!("{path}: expected at most {FILE_BYTES_MAX} bytes, found {bytes}"));
             }
-            Node::File { bytes, extents } => {
-                files.push(FileExtents { path: path.clone(), bytes, extents });
+            Node::File { bytes, extents, holes } => {
+                files.push(FileExtents { path: path.clone(), bytes, extents, holes });
                 Seen::File(files.len().saturating_sub(1))
             }
         };
@@ -135,7 +136,7 @@ mod tests {
                     entries.iter().try_for_each(|(name, number)| names.add(name, *number))?;
                     Ok(Node::Folder)
                 }
-                Err(bytes) => Ok(Node::File { bytes: *bytes, extents: Vec::new() }),
+                Err(bytes) => Ok(Node::File { bytes: *bytes, extents: Vec::new(), holes: Vec::new() }),
             }
         }
     }

@@ -64,7 +64,11 @@ impl Ext4<'_> {
     fn file(&mut self, inode: &Inode) -> Taken<Node> {
         let volume = &self.volume;
         self.metadata.extend(volume.attributes(inode)?);
-        let mut extents = Vec::new();
+        let (mut extents, mut holes, mut next) = (Vec::new(), Vec::new(), 0);
+        let mut hole = |at: u64, to: u64| match to.saturating_sub(at) {
+            0 => {}
+            bytes => holes.push(Extent { at, bytes }),
+        };
         if inode.maps_blocks() {
             let mapped = volume.map(inode)?;
             self.metadata.extend(mapped.structures);
@@ -73,10 +77,13 @@ impl Ext4<'_> {
                 let bytes =
                     run.blocks.saturating_mul(volume.block_bytes).min(inode.bytes.saturating_sub(from));
                 let at = run.block.saturating_mul(volume.block_bytes);
+                hole(next, from.min(inode.bytes));
+                next = from.saturating_add(bytes);
                 volume.source.content("content", &mut extents, at, bytes)?;
             }
         }
-        Ok(Node::File { bytes: inode.bytes, extents })
+        hole(next, inode.bytes);
+        Ok(Node::File { bytes: inode.bytes, extents, holes })
     }
 
     fn folder(&self, inode: &Inode, names: &mut Names) -> Taken<()> {
