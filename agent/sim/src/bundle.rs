@@ -4,6 +4,7 @@ use crate::disk::SLOTS;
 use crate::image::Image;
 use ed25519_dalek::SigningKey;
 use mainstay_core::bundle::author::{self, RunBuilder};
+use mainstay_core::bundle::patch::{self, Base, Op, PatchState, Transform};
 use mainstay_core::bundle::{Artifact, Encoding, Manifest, Route, RouteKind, TrialPolicy};
 use mainstay_core::digest::Digest;
 use mainstay_core::fault;
@@ -56,6 +57,17 @@ pub struct Terms {
     pub later_key: bool,
 }
 
+/// What a release knows of the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deltas {
+    /// Nothing: full routes alone.
+    None,
+    /// What it holds: delta routes from it.
+    From,
+    /// The same, made from other bytes than it holds, as on a gateway whose slots have drifted.
+    Drifted,
+}
+
 impl Operator {
     /// The root under which the operator's signatures are valid.
     pub fn trust(&self) -> TrustRoot {
@@ -79,12 +91,19 @@ impl Operator {
         seal(MessageKind::TrustRoot, &root.encode()?, &[&self.key])
     }
 
-    /// Packs an image and signs it.
-    pub fn publish(&self, image: &Image, terms: Terms) -> Result<Published> {
+    /// Packs an image and signs it; `before`: what gateways hold.
+    pub fn publish(&self, image: &Image, before: (&Image, Deltas), terms: Terms) -> Result<Published> {
+        let (before, deltas) = before;
         let mut objects = BTreeMap::new();
         let mut artifacts = heapless::Vec::new();
         for (class, _) in SLOTS {
-            let _ = artifacts.push(pack(class, image.content(class), &mut objects)?); // three of eight
+            let mut artifact = pack(class, image.content(class), &mut objects)?;
+            if deltas != Deltas::None {
+                let drifted = deltas == Deltas::Drifted;
+                let route = delta(image.content(class), before.content(class), drifted, &mut objects)?;
+                let _ = artifact.routes.push(route); // two of eight
+            }
+            let _ = artifacts.push(artifact); // three of eight
         }
         let manifest = Manifest {
             compatible: COMPATIBLE.try_into().expect("short"),
@@ -135,6 +154,60 @@ pub fn pack(class: &str, content: &[u8], objects: &mut BTreeMap<Digest, Vec<u8>>
         segments: file(author::table(&segment_pages)),
         routes: [full].into_iter().collect(),
     })
+}
+
+/// A delta route of an artifact of one segment. `drifted`: made from a base of which a byte differs, and with a copy of what
+/// has changed where that can be.
+fn delta(
+    content: &[u8],
+    base: &[u8],
+    drifted: bool,
+    objects: &mut BTreeMap<Digest, Vec<u8>>,
+) -> Result<Route> {
+    let mut held = base.to_vec();
+    if let (true, [first, ..]) = (drifted, &mut held[..]) {
+        *first ^= 1;
+    }
+    let copies = if drifted { content.len() <= base.len() && content != base } else { content == base };
+    let (encoding, encoded) = match copies {
+        true => (Encoding::Copy, Vec::new()),
+        false => {
+            let frame = difference(content, &held)?;
+            let (full, encoded) = encode(content)?;
+            let smaller = frame.len() < encoded.len();
+            if smaller { (Encoding::Patch, frame) } else { (full, encoded) }
+        }
+    };
+    let mut run = RunBuilder::new();
+    run.push_delta(Digest::of(content), encoding, &encoded, !copies)?;
+    let run = run.finish_delta(0);
+    let table = author::table(&[Digest::of(&run.route_page)]);
+    let kind = RouteKind::Delta { base: Digest::of(base), base_bytes: base.len() as u64 };
+    let bytes = run.pieces.iter().map(|piece| piece.len() as u64).sum();
+    let route = Route { kind, table: Digest::of(&table), bytes };
+    for object in [table, run.route_page].into_iter().chain(run.pieces) {
+        objects.insert(Digest::of(&object), object);
+    }
+    Ok(route)
+}
+
+fn difference(content: &[u8], base: &[u8]) -> Result<Vec<u8>> {
+    struct Held<'a>(&'a [u8]);
+    impl Base for Held<'_> {
+        fn bytes(&self) -> u64 {
+            self.0.len() as u64
+        }
+        fn read(&mut self, at: u64, out: &mut [u8]) -> Result<()> {
+            out.copy_from_slice(&self.0[at as usize..][..out.len()]);
+            Ok(())
+        }
+    }
+    let shared = content.len().min(base.len()) as u32;
+    let from = patch::From { at: 0, transform: Transform::None, address: 0, anchor: 0 };
+    let mut ops = vec![Op::Add { length: shared, from }];
+    let rest = content.len() as u32 - shared;
+    ops.extend((rest > 0).then_some(Op::Extra { length: rest }));
+    patch::patch(&ops, None, 0, &mut Box::<PatchState>::default(), &mut Held(base), content)
 }
 
 fn encode(segment: &[u8]) -> Result<(Encoding, Vec<u8>)> {

@@ -3,7 +3,7 @@
 //! What the agent does is done by the product's own [`Driver`]. The loop around it is what the daemon's is: offer what
 //! is desired, report what is settled, hear what is new, ask again after a pause.
 
-use crate::bundle::{COMPATIBLE, Terms, Zstd};
+use crate::bundle::{COMPATIBLE, Deltas, Terms, Zstd};
 use crate::disk::{DATA, Own};
 use crate::image::{Behaviour, Image};
 use crate::invariant;
@@ -43,6 +43,8 @@ pub struct Story {
     pub tries: u8,
     /// What becomes of the other group after a commit.
     pub late_fallback: LateFallback,
+    /// What each release knows of the one before it.
+    pub deltas: Deltas,
     /// What else happens.
     pub twist: Twist,
 }
@@ -98,7 +100,7 @@ pub struct Nursery {
     patches: Patches,
 }
 
-/// What patches learn.
+/// What patches learn. No index: slots are smaller than a segment here.
 #[derive(Default)]
 struct Patches(Box<PatchState>);
 

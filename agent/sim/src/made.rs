@@ -8,6 +8,7 @@
 //!       └ a release's version, in the order of publishing
 //! ```
 
+use crate::bundle::Deltas;
 use crate::image::{Behaviour, Image};
 use crate::life::Story;
 use crate::outside::Twist;
@@ -56,6 +57,7 @@ impl Made {
             releases: releases.collect(),
             tries,
             late_fallback: if self.prevent { LateFallback::Prevent } else { LateFallback::Keep },
+            deltas: Deltas::From,
             twist: self.twist,
         }
     }

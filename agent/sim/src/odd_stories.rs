@@ -1,6 +1,7 @@
 //! Stories that need somebody else's hand: an operator who halts late, a plant that gives no leave yet, a person at the
 //! bootloader, a bootloader that was told to look elsewhere. Each is there because a mutant got away without it.
 
+use crate::bundle::Deltas;
 use crate::disk::{Disk, Place};
 use crate::image::{Behaviour, Image};
 use crate::invariant;
@@ -94,7 +95,7 @@ fn told(
     let factory = Image::new(1, 1, Behaviour::Healthy);
     let (name, older, late_fallback) = (name.into(), None, LateFallback::Keep);
     Case {
-        story: Story { name, factory, older, releases, tries, late_fallback, twist },
+        story: Story { name, factory, older, releases, tries, late_fallback, deltas: Deltas::None, twist },
         ends,
         runs,
         instead: &[],

@@ -1,5 +1,6 @@
 //! The stories that the sweeps live, and how each may end.
 
+use crate::bundle::Deltas;
 use crate::image::{Behaviour, Image};
 use crate::life::{Life, Story};
 use crate::outside::Twist;
@@ -149,6 +150,7 @@ pub fn all(tries: u8) -> Vec<Case> {
             releases,
             tries,
             late_fallback: LateFallback::Keep,
+            deltas: Deltas::None,
             twist,
         },
         ends,
@@ -216,6 +218,7 @@ pub fn all(tries: u8) -> Vec<Case> {
     cases.extend(trust(&tell, &image));
     cases.extend(generations(&tell, &image));
     cases.extend(crate::odd_stories::odd(tries));
+    cases.extend(deltas(&tell, &image));
     cases
 }
 
@@ -314,6 +317,19 @@ fn trust(tell: Tell<'_>, image: Make<'_>) -> Vec<Case> {
         .into_iter()
         .map(|(name, at, revokes, ends)| tell(name, two(), rotates(at, revokes), ends, 3))
         .collect()
+}
+
+/// What the gateway holds does not travel: first as the factory wrote it, then as the first update left it. A running group that
+/// has drifted takes the update all the same.
+fn deltas(tell: Tell<'_>, image: Make<'_>) -> Vec<Case> {
+    let good = |version| image(version, Behaviour::Healthy);
+    let mut twice =
+        tell("two delta updates", vec![good(2), good(3)], Twist::None, &[(2, Committed), (3, Committed)], 3);
+    twice.story.deltas = Deltas::From;
+    let mut drifted =
+        tell("a delta update from a drifted group", vec![good(2)], Twist::None, &[(2, Committed)], 2);
+    drifted.story.deltas = Deltas::Drifted;
+    vec![twice, drifted]
 }
 
 /// Agents of two generations on one record.

@@ -99,8 +99,10 @@ impl<'a> Sweep<'a> {
     /// Packs the story's releases.
     pub fn new(story: &'a Story, board: Board, mutant: Option<Mutant>) -> Self {
         let operator = Operator::default();
-        let published =
-            story.releases.iter().enumerate().map(|(n, image)| operator.publish(image, story.terms(n)));
+        let published = story.releases.iter().enumerate().map(|(n, image)| {
+            let before = n.checked_sub(1).map_or(&story.factory, |before| &story.releases[before]);
+            operator.publish(image, (before, story.deltas), story.terms(n))
+        });
         let releases = published.collect::<Result<_, _>>().expect("images that can be packed");
         let next_root = match story.twist {
             Twist::TrustRotates { revokes, .. } => {
