@@ -38,19 +38,6 @@ impl Programs {
         Ok(other)
     }
 
-    /// `mainstayctl` as operators have it, optimized: for what its own time and memory are measured of.
-    pub fn optimized_ctl() -> Result<PathBuf> {
-        let mut cargo = cargo();
-        cargo.args(["build", "--profile", "tool", "--package", "mainstayctl", "--bin", "mainstayctl"]);
-        cargo.args(["--message-format", "json-render-diagnostics"]);
-        let output = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
-        let output = output.doing(|| "starting cargo, which has to be on the path")?;
-        match output.status.success() {
-            true => executable(&String::from_utf8_lossy(&output.stdout), "mainstayctl"),
-            false => Err(Trouble::new(format!("cargo build of mainstayctl: {}", output.status))),
-        }
-    }
-
     /// With a device binary that is there already.
     pub fn with_agent(agent: &Path) -> Result<Programs> {
         if !agent.is_file() {
@@ -78,6 +65,20 @@ pub fn static_agent(triple: &str, suffix: Option<&str>) -> Result<PathBuf> {
         return Err(Trouble::new(format!("the device binary: cargo xtask dist --target {triple}: {status}")));
     }
     Ok(target().join("dist").join(triple).join("mainstay"))
+}
+
+/// A program of the workspace as its users have it, optimized: for what its own time and memory are measured of. Package and
+/// program have one name.
+pub fn optimized(name: &str) -> Result<PathBuf> {
+    let mut cargo = cargo();
+    cargo.args(["build", "--profile", "tool", "--package", name, "--bin", name]);
+    cargo.args(["--message-format", "json-render-diagnostics"]);
+    let output = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    let output = output.doing(|| "starting cargo, which has to be on the path")?;
+    match output.status.success() {
+        true => executable(&String::from_utf8_lossy(&output.stdout), name),
+        false => Err(Trouble::new(format!("cargo build of {name}: {}", output.status))),
+    }
 }
 
 /// cargo's target folder.

@@ -25,6 +25,10 @@ pub const PATCH_MAPS_MAX: usize = 16;
 /// Places at which the shift of addresses changes, in one executable: 4,096 * 8 bytes = 32 KiB of the state of a patch.
 pub const PATCH_MAP_ENTRIES_MAX: usize = 4096;
 
+/// Segments of each group that the index of what both hold has room for: 16,384 * 256 KiB = 4 GiB; 2 * 16,384 entries of 12
+/// bytes are 384 KiB. What lies beyond is looked for at its own place.
+pub const INDEX_SEGMENTS_MAX: usize = 16 * 1024;
+
 /// The largest artifact: 64 GiB.
 pub const ARTIFACT_BYTES_MAX: u64 = TABLE_RUNS_MAX as u64 * RUN_SEGMENTS_MAX as u64 * SEGMENT_BYTES as u64;
 

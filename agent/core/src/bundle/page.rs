@@ -79,9 +79,15 @@ impl Proof {
         match self {
             Proof::Whole(digest) => Digest::of(bytes) == *digest,
             Proof::Short(short) => ShortDigest::from(&Digest::of(bytes)) == *short,
-            Proof::Zeros => bytes.iter().all(|byte| *byte == 0),
+            Proof::Zeros => all_zero(bytes),
         }
     }
+}
+
+/// 8 bytes at a time, whatever the program is built for: a quarter of an image is zeros, and all of them are looked at.
+fn all_zero(bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks::<8>();
+    words.iter().all(|word| u64::from_ne_bytes(*word) == 0) && rest.iter().all(|byte| *byte == 0)
 }
 
 /// Content that is what the index says. The slots are written from these alone.

@@ -20,7 +20,7 @@ pub use clock::{Clock, Now};
 pub use erase::Erase;
 pub use gate::{Gate, Permission};
 pub use inflate::Inflate;
-pub use memory::Memory;
+pub use memory::{Entry, Memory};
 pub use observer::{Note, Observer};
 pub use piece_source::{PieceSource, Place};
 pub use power::Power;

@@ -21,7 +21,7 @@ pub enum Note<'a> {
         total: u64,
         /// Bytes that were fetched (as they travelled).
         fetched: u64,
-        /// Content bytes that the running group gave.
+        /// Content bytes that the running group gave, or the target at another place.
         copied: u64,
         /// Content bytes that stood in the target already.
         kept: u64,

@@ -7,7 +7,7 @@ use mainstay_core::bundle::{Artifact, Encoding, Route, RouteKind, VerifiedSegmen
 use mainstay_core::digest::Digest;
 use mainstay_core::fault;
 use mainstay_core::limits::{RUN_SEGMENTS_MAX, SEGMENT_BYTES};
-use mainstay_core::seam::{Inflate, Memory, Note, Observer, PieceSource, Place, Result, SlotWriter};
+use mainstay_core::seam::{Entry, Inflate, Memory, Note, Observer, PieceSource, Place, Result, SlotWriter};
 use mainstay_core::update::{Installer, Reuse, Tools, WORKSPACE_BYTES};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -142,6 +142,8 @@ pub struct FakeSource {
     pub anywhere: bool,
     /// What it was told of where pieces lie.
     pub places: BTreeMap<Digest, Place>,
+    /// Room for an index, entries.
+    pub index: usize,
     /// Does not come back from this fetch.
     pub stops_at: Option<usize>,
     outstanding: BTreeSet<Digest>,
@@ -159,6 +161,7 @@ impl FakeSource {
             refutes: false,
             anywhere: false,
             places: BTreeMap::new(),
+            index: 0,
             stops_at: None,
             outstanding: BTreeSet::new(),
             at: 0,
@@ -322,11 +325,14 @@ impl Observer for Seen {
 
 /// Memory for patches.
 #[derive(Default)]
-pub struct Heap(Box<PatchState>);
+pub struct Heap(Box<PatchState>, Vec<Entry>);
 
 impl Memory for Heap {
     fn patch(&mut self) -> &mut PatchState {
         &mut self.0
+    }
+    fn index(&mut self) -> &mut [Entry] {
+        &mut self.1
     }
 }
 
@@ -352,7 +358,7 @@ pub fn install_from(
 ) -> Result<()> {
     let mut workspace: Box<[u8; WORKSPACE_BYTES]> =
         vec![0; WORKSPACE_BYTES].into_boxed_slice().try_into().unwrap();
-    let mut memory = Heap::default();
+    let mut memory = Heap(Box::default(), vec![Entry::default(); source.index]);
     let mut holds = holds;
     let tools = Tools { slots, source, inflate: &mut FakeInflate, observer: seen, memory: &mut memory };
     let installed = Installer::new(RUNNING.other(), reuse, artifact.size, tools).install(

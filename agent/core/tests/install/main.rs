@@ -2,6 +2,7 @@
 
 mod delta;
 mod fake;
+mod index;
 
 use fake::Kind::{Frame, Raw, Zero};
 use fake::{FakeSlots, FakeSource, Kind, Packed, Run, fake_frame, install, pack};

@@ -16,6 +16,7 @@ use super::{Head, UNSIGNED_SUFFIX};
 use crate::fail;
 use crate::fail::{Failure, Result, Within};
 use crate::files::{NewFile, scratch_beside};
+use crate::hints::{self, Hint};
 use crate::meter::{Audience, Meter};
 use crate::trust::add_signatures;
 use crate::{delta, layout};
@@ -66,14 +67,17 @@ pub fn pack(plan: &Plan, signers: &[SigningKey], audience: Audience) -> Result<P
     let mut manifest = plan.manifest.clone();
     manifest.artifacts.clear();
     let mut bases = open_bases(plan, &path, audience)?;
-    let (mut tables, mut routes, mut deltas) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut tables, mut routes, mut deltas, mut hints) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (class, image) in &plan.images {
         let mut packed = artifact(class, image, how, &mut scratch, audience).within(|| image.display())?;
+        let own: Vec<Base> = bases.extract_if(.., |base| base.class == *class).collect();
         let mut made = Vec::new();
-        for base in bases.extract_if(.., |base| base.class == *class) {
-            let route = from_base(&base, image, &packed.digests, plan, &path, audience);
+        for base in &own {
+            let route = from_base(base, image, &packed.digests, plan, &path, audience);
             made.push(route.within(|| format!("{class} from base {}", base.name))?);
         }
+        let first = own.first().zip(made.first()).map(|(base, route)| (base, route.summary.files.as_slice()));
+        hints.extend(hints_for(image, first)?.into_iter().map(|hint| (class.clone(), hint)));
         let made = choose(class, made, &mut packed, &mut deltas);
         tables.push((packed.segment_table, packed.route_table, packed.scratch_bytes));
         routes.push(made);
@@ -101,7 +105,7 @@ pub fn pack(plan: &Plan, signers: &[SigningKey], audience: Audience) -> Result<P
     }
     let bytes = writer.finish().within(|| path.display())?;
     new.finish()?;
-    Ok(Packed { path, head, manifest, bytes, deltas })
+    Ok(Packed { path, head, manifest, bytes, deltas, hints })
 }
 
 /// All bases, each content once for each class.
@@ -142,6 +146,15 @@ fn from_base(
         meter.finish();
     }
     Ok(route)
+}
+
+/// What the image costs its integrator, seen from the first of its bases.
+fn hints_for(image: &Path, base: Option<(&Base, &[(String, u64)])>) -> Result<Vec<Hint>> {
+    let new = layout::ImageFile::open(image)?;
+    let new_layout = layout::read(&new)?;
+    let Some((base, files)) = base else { return Ok(hints::hints(&new, &new_layout, None, &[])) };
+    let base_layout = layout::read(&base.image)?;
+    Ok(hints::hints(&new, &new_layout, Some((&base.image, &base_layout)), files))
 }
 
 /// Keeps the routes that save something, at most as many as a manifest holds, and enters them into the artifact in the order of

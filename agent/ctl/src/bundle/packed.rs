@@ -2,6 +2,7 @@
 
 use super::Head;
 use crate::delta;
+use crate::hints::Hint;
 use crate::meter::size;
 use mainstay_core::bundle::Manifest;
 use mainstay_core::digest::Digest;
@@ -22,6 +23,8 @@ pub struct Packed {
     pub bytes: u64,
     /// What became of the bases, artifact by artifact.
     pub deltas: Vec<PackedDelta>,
+    /// What the images cost beyond what changed in them, by class; the dearest first in each.
+    pub hints: Vec<(String, Hint)>,
 }
 
 /// A delta route that was made.
@@ -62,12 +65,24 @@ impl Packed {
                 line("", format!("{:>9}  {file}", size(*bytes)));
             }
         }
+        for (class, Hint { title, bytes, advice }) in self.hints.iter().take(HINTS_SAID) {
+            line("hint", format!("{:>9}  {class}: {title}", size(*bytes)));
+            line("", format!("{:>9}  {advice}", "to do:"));
+        }
+        if self.hints.len() > HINTS_SAID {
+            line("", format!("({} hints more: --json)", self.hints.len() - HINTS_SAID));
+        }
         out
     }
 
     /// For programs.
     pub fn json(&self) -> Value {
+        let hint = |(class, hint): &(String, Hint)| {
+            let Hint { title, bytes, advice } = hint;
+            json!({"class": class, "title": title, "bytes": bytes, "advice": advice})
+        };
         json!({
+            "hints": self.hints.iter().map(hint).collect::<Vec<_>>(),
             "file": self.path.display().to_string(),
             "name": self.head.name().map(|name| name.to_string()),
             "bytes": self.bytes,
@@ -104,3 +119,5 @@ impl PackedDelta {
 
 /// The files that cost most, of those that a delta knows.
 const WORST_FILES: usize = 5;
+/// Hints that people are told.
+const HINTS_SAID: usize = 5;

@@ -38,7 +38,7 @@ fn hashes(image: &dyn ReadAt, threads: usize) -> Result<Vec<u64>> {
 }
 
 /// Sixteen bytes at a time into two numbers, folded. Not cryptographic.
-fn hash(block: &[u8]) -> u64 {
+pub fn hash(block: &[u8]) -> u64 {
     let (mut a, mut b) = (SEED, !SEED);
     for pair in block.as_chunks::<16>().0 {
         let [low, high] = [&pair[..8], &pair[8..]].map(|half| {
@@ -157,7 +157,8 @@ mod tests {
 
     #[test]
     fn a_block_is_found_wherever_it_stands() {
-        let cases: [(&[u8], &[u8], &[(u64, u64, u64)]); 6] = [
+        type Spans<'a> = &'a [(u64, u64, u64)];
+        let cases: [(&[u8], &[u8], Spans<'_>); 6] = [
             (&[1, 2, 3], &[1, 2, 3], &[(0, 0, 3)]),                  // nothing moved
             (&[1, 2, 3], &[9, 1, 2, 3], &[(1, 0, 3)]),               // all moved
             (&[1, 2, 7, 2, 3], &[5, 2, 3], &[(1, 1, 1), (2, 4, 1)]), // it stays where it is rather than move

@@ -27,7 +27,7 @@ pub fn jobs(base: &dyn ReadAt, new: &dyn ReadAt, unknown: &[Extent], threads: us
         let window = &windows[index];
         let mut anchors = Vec::new();
         for extent in window {
-            anchors.extend(table.anchors(base, new, extent)?);
+            anchors.extend(table.anchors(base, new, extent, &|_, _| true)?);
         }
         Ok(job(base.bytes(), window, anchors))
     })?;
@@ -55,10 +55,13 @@ fn windows(unknown: &[Extent]) -> Vec<Vec<Extent>> {
 }
 
 /// An exact match.
-struct Anchor {
-    new: u64,
-    base: u64,
-    bytes: u64,
+pub struct Anchor {
+    /// Where in the new image.
+    pub new: u64,
+    /// Where in the base.
+    pub base: u64,
+    /// How long.
+    pub bytes: u64,
 }
 
 /// What stands around the anchors, the longest of them first until the window of the base is full.
@@ -84,14 +87,15 @@ fn job(base_bytes: u64, window: &[Extent], mut anchors: Vec<Anchor>) -> Option<J
 }
 
 /// Where the base has which 32 bytes.
-struct Table {
+pub struct Table {
     /// Of a hash its upper half, and the index of the block plus one; 0 where there is none.
     slots: Vec<u64>,
     step: u64,
 }
 
 impl Table {
-    fn of(base: &dyn ReadAt, threads: usize) -> Result<Table> {
+    /// Of an image of at least [`HASHED_BYTES`].
+    pub fn of(base: &dyn ReadAt, threads: usize) -> Result<Table> {
         let step = (base.bytes() / ENTRIES_MAX).next_multiple_of(16).max(HASHED_BYTES as u64);
         let count = base.bytes().saturating_sub(HASHED_BYTES as u64) / step + 1;
         let batches = count.div_ceil(BATCH) as usize;
@@ -148,8 +152,14 @@ impl Table {
         None
     }
 
-    /// Exact matches of a part of the new image, in order.
-    fn anchors(&self, base: &dyn ReadAt, new: &dyn ReadAt, extent: &Extent) -> Result<Vec<Anchor>> {
+    /// Exact matches of a part of the new image, in order; only where `allowed`, which is asked of the new place and the old one.
+    pub fn anchors(
+        &self,
+        base: &dyn ReadAt,
+        new: &dyn ReadAt,
+        extent: &Extent,
+        allowed: &dyn Fn(u64, u64) -> bool,
+    ) -> Result<Vec<Anchor>> {
         let mut bytes = vec![0; extent.bytes as usize];
         new.read_at(extent.at, &mut bytes)?;
         let (mut out, mut at, mut done) = (Vec::new(), 0, 0);
@@ -160,7 +170,8 @@ impl Table {
                 Some(state) => roll(state, bytes[at - 1], bytes[at + HASHED_BYTES - 1]),
             };
             rolling = Some(hash);
-            let matched = match self.find(finish(hash)) {
+            let there = self.find(finish(hash)).filter(|there| allowed(extent.at + at as u64, *there));
+            let matched = match there {
                 Some(there) => extend(base, &bytes, done, at, there)?,
                 None => None,
             };
@@ -243,7 +254,8 @@ const FACTOR_OUT: u64 = {
     }
     power
 };
-const HASHED_BYTES: usize = 32;
+/// What an anchor is at least.
+pub const HASHED_BYTES: usize = 32;
 /// Entries of the table: twice as many slots of eight bytes, 64 MiB at most.
 const ENTRIES_MAX: u64 = 1 << 22;
 const PROBES: usize = 16;

@@ -3,6 +3,7 @@
 //! Drafts are made side by side on all cores; frames are written one after the other, for each learns from those before.
 
 use super::plan::{Guess, Owner, Plan, Span};
+use super::prove::Before;
 use crate::Result;
 use crate::fail;
 use crate::layout::ReadAt;
@@ -43,11 +44,11 @@ pub enum Free {
 }
 
 /// Drafts segment `index`.
-pub fn draft(base: &dyn ReadAt, new: &dyn ReadAt, plan: &Plan, index: usize, level: i32) -> Result<Draft> {
+pub fn draft(before: &Before<'_>, new: &dyn ReadAt, plan: &Plan, index: usize, level: i32) -> Result<Draft> {
     let at = index as u64 * SEGMENT_BYTES as u64;
     let mut content = vec![0; (new.bytes() - at).min(SEGMENT_BYTES as u64) as usize];
     new.read_at(at, &mut content)?;
-    let free = free(base, at, &content)?;
+    let free = free(before.base(), at, &content)?;
     let mut draft = Draft {
         at,
         content,
@@ -60,7 +61,7 @@ pub fn draft(base: &dyn ReadAt, new: &dyn ReadAt, plan: &Plan, index: usize, lev
         zstd: None,
     };
     if free == Free::No {
-        draft.fill(base, plan)?;
+        draft.fill(before, plan)?;
         if (draft.extra + draft.wrong.1) * LIKELY > draft.content.len() as u64 {
             draft.zstd = Some(zstd(&draft.content, level)?);
         }

@@ -10,7 +10,7 @@
 use super::draft::{Draft, Free, draft, zstd};
 use super::parallel::in_parallel;
 use super::plan::Plan;
-use super::prove::{Maker, Pread};
+use super::prove::{Before, Maker};
 use super::{How, Made, Source, Summary, Way};
 use crate::Result;
 use crate::layout::ReadAt;
@@ -20,17 +20,17 @@ use std::collections::BTreeMap;
 
 /// Encodes all segments by the plan.
 pub fn encode(
-    base: &dyn ReadAt,
+    before: &Before<'_>,
     new: &dyn ReadAt,
     plan: &Plan,
     how: How,
     take: &mut dyn FnMut(u32, Made) -> Result<()>,
 ) -> Result<Summary> {
     let count = new.bytes().div_ceil(SEGMENT_BYTES as u64) as usize;
-    let (mut row, batch) = (Row::new(base, plan, how), how.threads.max(1) * DRAFTS_PER_THREAD);
+    let (mut row, batch) = (Row::new(before, plan, how), how.threads.max(1) * DRAFTS_PER_THREAD);
     for first in (0..count).step_by(batch) {
         let drafts = in_parallel(how.threads, batch.min(count - first), &|index| {
-            draft(base, new, plan, first + index, how.level)
+            draft(before, new, plan, first + index, how.level)
         })?;
         for (index, draft) in (first as u32..).zip(drafts) {
             let made = row.next(index, &draft)?;
@@ -42,7 +42,7 @@ pub fn encode(
 
 /// What has been written so far of a route.
 struct Row<'a> {
-    base: Pread<'a>,
+    before: &'a Before<'a>,
     plan: &'a Plan,
     level: i32,
     state: Box<PatchState>,
@@ -64,15 +64,15 @@ struct Tried {
 }
 
 impl<'a> Row<'a> {
-    fn new(base: &'a dyn ReadAt, plan: &'a Plan, how: How) -> Self {
+    fn new(before: &'a Before<'a>, plan: &'a Plan, how: How) -> Self {
         Row {
-            base: Pread::new(base),
+            before,
             plan,
             level: how.level,
             state: Box::default(),
             map: None,
             used: 0,
-            maker: Maker::new(base),
+            maker: Maker::new(before),
             summary: Summary::default(),
             files: BTreeMap::new(),
             wrong: (0, 0),
@@ -148,7 +148,7 @@ impl<'a> Row<'a> {
     }
 
     fn attempt(&self, draft: &Draft, mut state: Box<PatchState>, known: Option<usize>) -> Result<Tried> {
-        let mut base = Pread::new(self.base.image());
+        let mut base = self.before.segment(draft.at);
         let (ops, sent) = self.sendable(draft, known);
         let maps: Vec<(usize, &Map)> = sent.iter().map(|(at, map)| (*at, &*self.plan.maps[*map])).collect();
         let frame = patch_with(&ops, &maps, draft.at, &mut state, &mut base, &draft.content)?;

@@ -61,23 +61,28 @@ impl Job {
 
     /// A match as it stands in the images: cut where an extent ends on either side.
     fn spans(&self, found: &Match, guess: Option<Guess>) -> Vec<Span> {
-        let (mut out, mut done) = (Vec::new(), 0u64);
-        while done < found.bytes as u64 {
-            let (new, room) = self.new.place(found.new as u64 + done);
-            let (base, base_room) = self.old.place(found.old as u64 + done);
-            let bytes = room.min(base_room).min(found.bytes as u64 - done);
-            if bytes == 0 {
-                break; // nothing stands there: beyond the end
-            }
-            let shifted = |guess: Guess| Guess { address: guess.address.wrapping_add(done as u32), ..guess };
-            out.push(Span { new, base, bytes, guess: guess.map(shifted) });
-            done += bytes;
-        }
+        let whole = Span { new: found.new as u64, base: found.old as u64, bytes: found.bytes as u64, guess };
+        let out = placed(&whole, &self.new, &self.old);
         match &self.only {
             None => out,
             Some(only) => out.iter().flat_map(|span| asked_for(span, only)).collect(),
         }
     }
+}
+
+/// A span of joined contents as it stands in the images.
+pub fn placed(whole: &Span, new: &Joined, old: &Joined) -> Vec<Span> {
+    let (mut out, mut at) = (Vec::new(), whole.new);
+    while let Some(rest) = whole.within(at, whole.end()) {
+        let ((new, room), (base, base_room)) = (new.place(rest.new), old.place(rest.base));
+        let bytes = room.min(base_room).min(rest.bytes);
+        if bytes == 0 {
+            break; // nothing stands there: beyond the end
+        }
+        out.push(Span { new, base, bytes, guess: rest.guess });
+        at += bytes;
+    }
+    out
 }
 
 fn asked_for(span: &Span, only: &[Extent]) -> Vec<Span> {

@@ -26,6 +26,7 @@ mod parallel;
 mod plan;
 mod prove;
 mod ranges;
+mod repeats;
 mod scan;
 mod suffix;
 
@@ -116,6 +117,16 @@ pub enum Source {
     Copies,
 }
 
+/// What a patch may read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// The base.
+    Base,
+    /// The base, and behind its end the new image up to the segment that is being made: what is new twice travels once. The
+    /// gateway reads it from the slot that it writes.
+    Itself,
+}
+
 /// Gives each segment of `new` in order to `take`, made from `base`. `progress` hears of bytes of the new image as they are done,
 /// all of them once.
 pub fn make(
@@ -125,6 +136,18 @@ pub fn make(
     progress: &(dyn Fn(u64) + Sync),
     take: &mut dyn FnMut(u32, Made) -> Result<()>,
 ) -> Result<Summary> {
-    let plan = plan::plan(base, new, how, progress)?;
-    encode::encode(base, new, &plan, how, take)
+    make_within(base, new, how, Reach::Base, progress, take)
+}
+
+/// The same, with patches that reach that far.
+pub fn make_within(
+    base: &dyn ReadAt,
+    new: &dyn ReadAt,
+    how: How,
+    reach: Reach,
+    progress: &(dyn Fn(u64) + Sync),
+    take: &mut dyn FnMut(u32, Made) -> Result<()>,
+) -> Result<Summary> {
+    let plan = plan::plan(base, new, how, reach, progress)?;
+    encode::encode(&prove::Before::new(base, new, reach), new, &plan, how, take)
 }

@@ -5,7 +5,7 @@ use super::job::{Done, Job};
 use super::parallel::in_parallel;
 use super::ranges::{Joined, common, end, sorted, total, without};
 use super::suffix::TEXT_BYTES_MAX;
-use super::{How, Source, content, pairs};
+use super::{How, Reach, Source, content, pairs, repeats};
 use crate::Result;
 use crate::layout::{self, Extent, Kind, Layout, ReadAt};
 use mainstay_core::bundle::patch::{Map, Transform};
@@ -80,7 +80,13 @@ pub struct Plan {
 }
 
 /// Plans the whole image.
-pub fn plan(base: &dyn ReadAt, new: &dyn ReadAt, how: How, progress: &(dyn Fn(u64) + Sync)) -> Result<Plan> {
+pub fn plan(
+    base: &dyn ReadAt,
+    new: &dyn ReadAt,
+    how: How,
+    reach: Reach,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<Plan> {
     let copies = blocks::copies(base, new, how.threads)?;
     let changed = without(&[Extent { at: 0, bytes: new.bytes() }], &places(&copies));
     let (before, after) = (known(base)?, known(new)?);
@@ -120,6 +126,11 @@ pub fn plan(base: &dyn ReadAt, new: &dyn ReadAt, how: How, progress: &(dyn Fn(u6
         }));
     }
     plan.spans = in_order(spans);
+    if reach == Reach::Itself {
+        let own = repeats::spans(base, new, &changed, &plan.spans, how.threads)?;
+        let others = outside(&plan.spans, &places(&own));
+        plan.spans = in_order([others, own].concat());
+    }
     Ok(plan)
 }
 
@@ -205,7 +216,8 @@ fn not_zero(image: &dyn ReadAt, extents: &[Extent]) -> Result<Vec<Extent>> {
     Ok(sorted(out))
 }
 
-fn places(spans: &[Span]) -> Vec<Extent> {
+/// Where spans stand in the new image.
+pub fn places(spans: &[Span]) -> Vec<Extent> {
     sorted(spans.iter().map(|span| Extent { at: span.new, bytes: span.bytes }).collect())
 }
 

@@ -1,6 +1,6 @@
 //! What a gateway does with a delta, done here first: the tool ships no patch that does not work.
 
-use super::{Made, Way};
+use super::{Made, Reach, Way};
 use crate::fail::{Failure, Within};
 use crate::layout::ReadAt;
 use crate::{Result, fail};
@@ -9,8 +9,14 @@ use mainstay_core::fault;
 use mainstay_core::limits::SEGMENT_BYTES;
 
 /// Makes the segments again as a gateway does, and compares them with `new`: all of them, in order.
-pub fn prove(base: &dyn ReadAt, new: &dyn ReadAt, made: impl IntoIterator<Item = (u32, Made)>) -> Result<()> {
-    let (total, mut at, mut maker) = (new.bytes(), 0, Maker::new(base));
+pub fn prove(
+    base: &dyn ReadAt,
+    new: &dyn ReadAt,
+    reach: Reach,
+    made: impl IntoIterator<Item = (u32, Made)>,
+) -> Result<()> {
+    let source = Before::new(base, new, reach);
+    let (total, mut at, mut maker) = (new.bytes(), 0, Maker::new(&source));
     let mut content = Vec::new();
     for (index, made) in made {
         let expected = (at / SEGMENT_BYTES as u64) as u32;
@@ -28,17 +34,62 @@ pub fn prove(base: &dyn ReadAt, new: &dyn ReadAt, made: impl IntoIterator<Item =
     }
 }
 
+/// What stands there when a segment is made: the base, and behind it, if patches may reach there, the new image's segments before
+/// this one.
+pub struct Before<'a> {
+    base: &'a dyn ReadAt,
+    new: &'a dyn ReadAt,
+    base_bytes: u64,
+    reach: Reach,
+}
+
+impl<'a> Before<'a> {
+    /// Of these two.
+    pub fn new(base: &'a dyn ReadAt, new: &'a dyn ReadAt, reach: Reach) -> Self {
+        Before { base, new, base_bytes: base.bytes(), reach }
+    }
+
+    /// The base alone.
+    pub fn base(&self) -> &'a dyn ReadAt {
+        self.base
+    }
+
+    /// For the patch of the segment at `at`.
+    pub fn segment(&self, at: u64) -> Pread<'_> {
+        let own = if self.reach == Reach::Itself { at } else { 0 };
+        Pread { before: self, bytes: self.base_bytes + own }
+    }
+}
+
+impl ReadAt for Before<'_> {
+    fn bytes(&self) -> u64 {
+        self.base_bytes + self.new.bytes()
+    }
+
+    fn read_at(&self, at: u64, out: &mut [u8]) -> Result<()> {
+        let from_base = self.base_bytes.saturating_sub(at).min(out.len() as u64) as usize;
+        let (first, second) = out.split_at_mut(from_base);
+        if !first.is_empty() {
+            self.base.read_at(at, first)?;
+        }
+        match second.is_empty() {
+            true => Ok(()),
+            false => self.new.read_at(at.saturating_sub(self.base_bytes), second),
+        }
+    }
+}
+
 /// Makes segments, one after the other.
 pub struct Maker<'a> {
-    base: &'a dyn ReadAt,
+    before: &'a Before<'a>,
     state: Box<PatchState>,
     out: Vec<u8>,
 }
 
 impl<'a> Maker<'a> {
     /// At the beginning of a route.
-    pub fn new(base: &'a dyn ReadAt) -> Self {
-        Maker { base, state: Box::default(), out: Vec::new() }
+    pub fn new(before: &'a Before<'a>) -> Self {
+        Maker { before, state: Box::default(), out: Vec::new() }
     }
 
     /// Makes the segment at `at`, and compares it with what it has to be.
@@ -66,10 +117,10 @@ impl<'a> Maker<'a> {
         };
         match made.way {
             Way::Zero => without(0),
-            Way::Copy => without(0).and_then(|()| self.base.read_at(at, out)),
+            Way::Copy => without(0).and_then(|()| self.before.base().read_at(at, out)),
             Way::Raw => without(out.len()).map(|()| out.copy_from_slice(&made.bytes)),
             Way::Patch => {
-                let mut base = Pread::new(self.base);
+                let mut base = self.before.segment(at);
                 Ok(patch::unpatch(&made.bytes, at, &mut self.state, &mut base, out)?)
             }
             Way::Zstd => {
@@ -85,22 +136,10 @@ impl<'a> Maker<'a> {
     }
 }
 
-/// A base as core's codec reads it.
+/// The same as core's codec reads it.
 pub struct Pread<'a> {
-    image: &'a dyn ReadAt,
+    before: &'a Before<'a>,
     bytes: u64,
-}
-
-impl<'a> Pread<'a> {
-    /// Reads this image.
-    pub fn new(image: &'a dyn ReadAt) -> Self {
-        Pread { image, bytes: image.bytes() }
-    }
-
-    /// Which.
-    pub fn image(&self) -> &'a dyn ReadAt {
-        self.image
-    }
 }
 
 impl patch::Base for Pread<'_> {
@@ -109,6 +148,6 @@ impl patch::Base for Pread<'_> {
     }
 
     fn read(&mut self, at: u64, out: &mut [u8]) -> mainstay_core::seam::Result<()> {
-        self.image.read_at(at, out).map_err(|Failure { what, .. }| fault!(Io, "{what}"))
+        self.before.read_at(at, out).map_err(|Failure { what, .. }| fault!(Io, "{what}"))
     }
 }

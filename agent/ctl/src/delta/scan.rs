@@ -40,7 +40,7 @@ pub fn matches(old: &[u8], new: &[u8]) -> Vec<Match> {
 }
 
 fn scan(old: &Suffixes<'_>, new: &[u8]) -> Vec<Match> {
-    let mut scan = Scan { old, new, at: 0, kept: Match { new: 0, old: 0, bytes: 0 } };
+    let mut scan = Scan { old, new, at: 0, kept: Match { new: 0, old: 0, bytes: 0 }, balance: 0, best: 0 };
     let mut out = Vec::new();
     loop {
         let next = scan.better();
@@ -62,6 +62,9 @@ struct Scan<'a> {
     at: usize,
     /// The alignment of the moment: it begins here; how long it is, is not known yet.
     kept: Match,
+    /// Of the alignment of the moment: bytes that agree less those that do not, now and at best.
+    balance: i64,
+    best: i64,
 }
 
 impl Scan<'_> {
@@ -76,7 +79,8 @@ impl Scan<'_> {
         self.old.text().get(from..).map_or(0, |old| equal(old, &self.new[at..]))
     }
 
-    /// The next alignment that is clearly better than that of the moment, as far as it agrees fully.
+    /// The next alignment that is clearly better than that of the moment, as far as it agrees fully. It may be the same one, where
+    /// that agrees again behind so much that does not that nobody would extend it over that.
     fn better(&mut self) -> Option<Match> {
         let (mut score, mut counted) = (0i64, self.at);
         while self.at < self.new.len() {
@@ -87,19 +91,42 @@ impl Scan<'_> {
                 score += i64::from(self.agrees(counted));
                 counted += 1;
             }
+            let at = self.at;
             if fully || length > 0 && length as i64 == score {
                 self.at += length;
                 (score, counted) = (0, self.at);
+                if fully && self.behind() > BEHIND {
+                    let old = (at + self.kept.old).wrapping_sub(self.kept.new);
+                    return Some(self.begin(Match { new: at, old, bytes: length }));
+                }
+                self.count(length as i64);
             } else if length as i64 > score + BETTER {
-                let found = Match { new: self.at, old, bytes: length };
                 self.at += length;
-                return Some(found);
+                return Some(self.begin(Match { new: at, old, bytes: length }));
             } else {
-                score -= i64::from(self.agrees(self.at));
+                let agrees = self.agrees(at);
+                score -= i64::from(agrees);
+                self.count(if agrees { 1 } else { -1 });
                 self.at += 1;
             }
         }
         None
+    }
+
+    /// What the alignment of the moment has right, less what it has wrong, is less than it has been by so much.
+    const fn behind(&self) -> i64 {
+        self.best - self.balance
+    }
+
+    fn count(&mut self, change: i64) {
+        self.balance += change;
+        self.best = self.best.max(self.balance);
+    }
+
+    /// Counts for the next alignment.
+    const fn begin(&mut self, next: Match) -> Match {
+        (self.balance, self.best) = (next.bytes as i64, next.bytes as i64);
+        next
     }
 
     /// Extends the alignment of the moment forwards and the next one backwards. Where both claim the same bytes, they meet where
@@ -144,6 +171,8 @@ fn furthest(agrees: impl Iterator<Item = bool>) -> usize {
 const BETTER: i64 = 8;
 /// An alignment that goes on without a fault for so long is not questioned.
 const GOOD: usize = 48;
+/// An alignment that has fallen so far behind is begun anew rather than extended.
+const BEHIND: i64 = 24;
 /// Shorter matches cost more than they save.
 const BYTES_LEAST: usize = 6;
 
@@ -178,6 +207,13 @@ mod tests {
         assert_eq!(found(&old, &noise(500, 3)), []);
         assert_eq!(found(&[], &old), []);
         assert_eq!(found(&old, &[]), []);
+    }
+
+    #[test]
+    fn an_alignment_that_agrees_again_behind_something_new_is_found_again() {
+        let old = noise(6000, 5);
+        let new = [&old[..800], &noise(4200, 6)[..], &old[5000..]].concat();
+        assert_eq!(found(&old, &new), [(0, 0, 800), (5000, 5000, 1000)]);
     }
 
     #[test]

@@ -200,8 +200,8 @@ impl Observer for AgentObserver {
             }
             Note::Drift { class, first, segments } => {
                 let what = format!(
-                    "drift: {class}: {segments} segments of the running group, from segment {first} on, are not what was \
-                     installed; they come by the full route"
+                    "drift: {class}: segments of the running group that are not what was installed: {segments}, the first is \
+                     number {first}; they come by the full route"
                 );
                 log::warn!("{what}");
                 self.tell(Line::Note(what.clone()));

@@ -10,6 +10,7 @@ use mainstay_board_support::{BoardPower, BoardSlots};
 use mainstay_core::boot::Group;
 use mainstay_core::bundle::VerifiedSegment;
 use mainstay_core::bundle::patch::PatchState;
+use mainstay_core::limits::INDEX_SEGMENTS_MAX;
 use mainstay_core::seam::*;
 use mainstay_core::trust::TrustRoot;
 use mainstay_core::update::*;
@@ -97,15 +98,22 @@ pub(super) fn workspace() -> Box<[u8; WORKSPACE_BYTES]> {
     }
 }
 
-/// Memory that a delta route needs, from its first patch until the update is over.
+/// Memory that a route needs, from when it first asks for it until the update is over.
 #[derive(Default)]
 pub struct Lent {
     patch: Option<Box<PatchState>>,
+    index: Vec<Entry>,
 }
 
 impl Memory for Lent {
     fn patch(&mut self) -> &mut PatchState {
         self.patch.get_or_insert_default()
+    }
+    fn index(&mut self) -> &mut [Entry] {
+        if self.index.is_empty() {
+            self.index = vec![Entry::default(); 2 * INDEX_SEGMENTS_MAX];
+        }
+        &mut self.index
     }
 }
 

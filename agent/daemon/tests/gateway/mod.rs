@@ -8,8 +8,10 @@ use mainstay_bootloader_glue::convention::{Convention, Mainstay};
 use mainstay_bootloader_glue::{Format, vars::Vars};
 use mainstay_core::boot::BootState;
 use mainstay_core::bundle::author::{RunBuilder, table};
+use mainstay_core::bundle::patch::{self, Base, Op, PatchState, Transform};
 use mainstay_core::bundle::*;
 use mainstay_core::digest::Digest;
+use mainstay_core::fault::Fault;
 use mainstay_core::limits::SEGMENT_BYTES;
 use mainstay_core::trust::{MessageKind, RoleMembers, TrustRoot, seal};
 use std::collections::BTreeMap;
@@ -170,6 +172,8 @@ pub struct Workshop {
     pub claim: fn(&[u8]) -> Digest,
     /// The body that is signed instead of the manifest's.
     pub body: Option<Vec<u8>>,
+    /// What gateways may hold, from which delta routes begin.
+    pub bases: Vec<Vec<u8>>,
 }
 
 impl Workshop {
@@ -210,6 +214,7 @@ impl Workshop {
             encode,
             claim: Digest::of,
             body: None,
+            bases: Vec::new(),
         }
     }
 
@@ -230,13 +235,20 @@ impl Workshop {
         let bytes =
             objects.iter().filter(|(kind, _)| *kind == Object::Piece).map(|(_, b)| b.len() as u64).sum();
         let mut manifest = self.manifest.clone();
+        let mut routes: heapless::Vec<_, _> =
+            [Route { kind: RouteKind::Full, table: route, bytes }].into_iter().collect();
+        for base in &self.bases {
+            let (route, more) = delta(base, &self.content);
+            routes.push(route).unwrap();
+            objects.extend(more);
+        }
         if manifest.artifacts.is_empty() {
             let artifact = Artifact {
                 class: "rootfs".try_into().unwrap(),
                 size: self.content.len() as u64,
                 digest: Digest::of(&self.content),
                 segments,
-                routes: [Route { kind: RouteKind::Full, table: route, bytes }].into_iter().collect(),
+                routes,
             };
             manifest.artifacts.push(artifact).unwrap();
         }
@@ -263,6 +275,44 @@ impl Workshop {
     pub fn bytes(&self) -> Vec<u8> {
         self.file().0
     }
+}
+
+/// A delta route: what is as in the base is copied, and what is not differs here and there.
+fn delta(base: &[u8], content: &[u8]) -> (Route, Vec<(Object, Vec<u8>)>) {
+    struct Held<'a>(&'a [u8]);
+    impl Base for Held<'_> {
+        fn bytes(&self) -> u64 {
+            self.0.len() as u64
+        }
+        fn read(&mut self, at: u64, out: &mut [u8]) -> Result<(), Fault> {
+            out.copy_from_slice(&self.0[at as usize..][..out.len()]);
+            Ok(())
+        }
+    }
+    let (mut run, mut state, mut begins) = (RunBuilder::new(), Box::<PatchState>::default(), true);
+    for (i, segment) in content.chunks(SEGMENT_BYTES).enumerate() {
+        let at = i * SEGMENT_BYTES;
+        let digest = Digest::of(segment);
+        if segment.iter().all(|b| *b == 0) {
+            run.push_delta(digest, Encoding::Zero, &[], false).unwrap();
+        } else if base.get(at..at + segment.len()) == Some(segment) {
+            run.push_delta(digest, Encoding::Copy, &[], false).unwrap();
+        } else {
+            let from = patch::From { at: at as u64, transform: Transform::None, address: 0, anchor: 0 };
+            let ops = [Op::Add { length: segment.len() as u32, from }];
+            let frame = patch::patch(&ops, None, at as u64, &mut state, &mut Held(base), segment).unwrap();
+            run.push_delta(digest, Encoding::Patch, &frame, begins).unwrap();
+            begins = false;
+        }
+    }
+    let run = run.finish_delta(0);
+    let table = table(&[Digest::of(&run.route_page)]);
+    let bytes = run.pieces.iter().map(|piece| piece.len() as u64).sum();
+    let kind = RouteKind::Delta { base: Digest::of(base), base_bytes: base.len() as u64 };
+    let route = Route { kind, table: Digest::of(&table), bytes };
+    let mut objects = vec![(Object::Table, table), (Object::RoutePage, run.route_page)];
+    objects.extend(run.pieces.into_iter().map(|piece| (Object::Piece, piece)));
+    (route, objects)
 }
 
 fn encode(segment: &[u8]) -> (Encoding, Vec<u8>) {

@@ -15,7 +15,7 @@ use mainstay_core::boot::Group;
 use mainstay_core::bundle::Object;
 use mainstay_core::digest::Digest;
 use mainstay_core::policy::{DesiredAction, DesiredState};
-use mainstay_core::report::{Outcome, Presence};
+use mainstay_core::report::{Outcome, Presence, Progress};
 use mainstay_core::topic::{self, Leaf};
 use mainstay_core::trust::{MessageKind, seal};
 use mainstay_core::wire::decode_body;
@@ -309,6 +309,12 @@ impl Watcher {
             seen.push((presence.availability, presence.phase));
             assert!(seen.len() < 200, "{seen:?}");
         }
+    }
+
+    /// The last progress that has come; what would come has been caused already.
+    pub fn last_progress(&self) -> Progress {
+        let all = std::iter::from_fn(|| self.0.next_within(Duration::from_millis(300)));
+        decode_body("progress", &all.last().expect("some progress")).unwrap()
     }
 
     pub fn outcome(&self) -> Outcome {

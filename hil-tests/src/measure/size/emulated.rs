@@ -7,7 +7,7 @@
 //! fixed 4 KiB           index     SHA-256 of each 4 KiB block, all together through zstd -19
 //!                       content   4 KiB blocks that stand nowhere in the old image, each once, in frames of 64 KiB
 //! bsdiff, xz -9         index     32 bytes of header
-//!                       content   the three streams of a real bsdiff, taken out of bzip2 and put through xz -9
+//!                       content   the three streams of a bsdiff (qbsdiff), taken out of bzip2 and put through xz -9
 //! ```
 //! Blocks are compressed with zstd -19 each, and sent as they are where that is not shorter: at least as good as what their
 //! tools do. Requests and their headers are not counted.

@@ -21,6 +21,7 @@ use super::cost::Cost;
 use super::table::{Cell, Column, Table};
 use super::{Measured, Words};
 use crate::disk::MIB;
+use crate::programs::optimized;
 use crate::{Doing, Result, Trouble};
 use desk::{Desk, Weighed};
 use ours::{Ours, WAYS};
@@ -58,11 +59,12 @@ pub fn measure(words: &Words) -> Result<Measured> {
         let what = "expected v1.ext4 and v2.ext4, or another pair; cargo xtask bench pair makes them";
         return Err(Trouble::new(format!("{}: {what}", folder.display())));
     }
-    let ours = Ours { ctl: crate::programs::Programs::optimized_ctl()?, apply: words.apply.clone() };
+    let ours = Ours { ctl: optimized("mainstayctl")?, apply: words.apply.clone() };
+    let whole = optimized(peers::WHOLE)?;
     let workshop = words.workshop()?;
     let mut rows = Vec::new();
     for pair in &pairs {
-        let of_pair = weigh_pair(words, &ours, workshop.path(), pair)?;
+        let of_pair = weigh_pair(words, &ours, &whole, workshop.path(), pair)?;
         if !of_pair.is_empty() {
             println!("### {}\n\n{}", pair.name, table(&of_pair).markdown());
             notes(&of_pair).for_each(|note| println!("* {note}"));
@@ -79,17 +81,18 @@ pub fn measure(words: &Words) -> Result<Measured> {
 const FOOTNOTE: &str = "\
 (emulated): counted, not run. RAUC adaptive: 32 bytes of index for each 4 KiB, and each 64 KiB block of the bundle's squashfs
 (zstd -19) in which a 4 KiB block lies that is not in the old image; fixed blocks: SHA-256 of each 4 KiB through zstd -19, and missing
-blocks in frames of 64 KiB (zstd -19); bsdiff with xz: a real bsdiff's streams, put through xz -9 instead of bzip2.
+blocks in frames of 64 KiB (zstd -19); bsdiff with xz: qbsdiff's streams, put through xz -9 instead of bzip2.
 Ours: manifest, tables, pages, pieces, and 104 bytes of MQTT for each of them; the packing of a delta is what it costs beside
 the full route. CPU is in seconds of user and system, memory the highest that was resident.
 ";
 
-fn weigh_pair(words: &Words, ours: &Ours, workshop: &Path, pair: &Pair) -> Result<Vec<Row>> {
+fn weigh_pair(words: &Words, ours: &Ours, whole: &Path, workshop: &Path, pair: &Pair) -> Result<Vec<Row>> {
     let wants = |method: &str| words.wants(&format!("{}: {method}", pair.name));
     let mut rows = Vec::new();
     for peer in PEERS.iter().filter(|peer| peer.names.iter().any(|name| wants(name))) {
         eprintln!("size: {}: {}", pair.name, peer.names.join(" and "));
         let desk = Desk::lay(workshop, &pair.old, &pair.new)?;
+        desk.link(peers::WHOLE, whole)?;
         let weighed = match not_here(peer.needs) {
             None => (peer.weigh)(&desk),
             Some(lacking) => Err(Trouble::new(lacking)),
@@ -193,7 +196,8 @@ fn table(rows: &[Row]) -> Table {
             }
             Err(why) => {
                 let why = why.to_string();
-                let word = if why.starts_with("not here") { "not here" } else { "not measured" };
+                let words = ["not here", "not finished"];
+                let word = words.into_iter().find(|word| why.starts_with(word)).unwrap_or("not measured");
                 cells.extend(std::iter::repeat_n(Cell::Missing(word), COLUMNS.len() - 1));
             }
         }

@@ -8,7 +8,7 @@ use super::desk::{Desk, Weighed};
 use super::emulated;
 use crate::measure::cost::Cost;
 use crate::pki::Pki;
-use crate::{Doing, Result};
+use crate::{Doing, Result, Trouble};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -25,7 +25,7 @@ pub struct Peer {
 const ZSTD: (&str, &str) = ("zstd", "zstd");
 
 /// All of them.
-pub const PEERS: [Peer; 14] = [
+pub const PEERS: [Peer; 15] = [
     Peer { names: &["full, zstd -19"], needs: &[ZSTD], weigh: |desk| one(zstd_full(desk)) },
     Peer {
         names: &["RAUC, verity bundle"],
@@ -76,11 +76,18 @@ pub const PEERS: [Peer; 14] = [
         weigh: |desk| one(xdelta3(desk, "-9 -S djw -B 1073741824")),
     },
     Peer {
-        names: &["bsdiff", BSDIFF_XZ],
-        needs: &[("bsdiff", "bsdiff"), ("bspatch", "bsdiff"), ("bzip2", "bzip2"), ("xz", "xz-utils")],
-        weigh: bsdiff,
+        names: &["bsdiff"],
+        needs: &[("bsdiff", "bsdiff"), BSPATCH, ("prlimit", "util-linux")],
+        weigh: |desk| one(bsdiff(desk)),
+    },
+    Peer {
+        names: &["bsdiff (qbsdiff)", BSDIFF_XZ],
+        needs: &[BSPATCH, ("bzip2", "bzip2"), ("xz", "xz-utils")],
+        weigh: qbsdiff,
     },
 ];
+
+const BSPATCH: (&str, &str) = ("bspatch", "bsdiff");
 
 /// The smallest that is known without disassembly: what our delta is measured by.
 pub const BSDIFF_XZ: &str = "bsdiff, xz -9 (emulated)";
@@ -118,14 +125,33 @@ fn xdelta3(desk: &Desk, words: &str) -> Result<Weighed> {
     weighed(desk.weigh("wire")?, 0, pack, Some(apply))
 }
 
-/// Both, since the second is made of the first.
-fn bsdiff(desk: &Desk) -> Result<Vec<Weighed>> {
-    let pack = desk.run("bsdiff old new wire")?;
+/// Debian's. Its sort takes an hour of CPU for some images; it is given some minutes.
+fn bsdiff(desk: &Desk) -> Result<Weighed> {
+    let pack = desk.run(&format!("prlimit --cpu={BSDIFF_CPU_S_MAX} bsdiff old new wire"));
+    let pack = pack.map_err(|why| match why.to_string() {
+        why if why.contains("SIGXCPU") || why.contains("SIGKILL") => {
+            Trouble::new(format!("not finished after {BSDIFF_CPU_S_MAX} s of CPU"))
+        }
+        _ => why,
+    })?;
+    let apply = desk.run("bspatch old out wire")?;
+    desk.prove()?;
+    weighed(desk.weigh("wire")?, 0, pack, Some(apply))
+}
+
+const BSDIFF_CPU_S_MAX: u32 = 300;
+
+/// The same format by another suffix array, applied by Debian's tool; and with xz, which is made of it.
+fn qbsdiff(desk: &Desk) -> Result<Vec<Weighed>> {
+    let pack = desk.run(&format!("./{WHOLE} old new wire"))?;
     let apply = desk.run("bspatch old out wire")?;
     desk.prove()?;
     let first = weighed(desk.weigh("wire")?, 0, pack, Some(apply))?;
     Ok(vec![first, emulated::bsdiff_xz(desk, "wire")?])
 }
+
+/// The program of `hil-tests/whole`, as it lies on a desk.
+pub const WHOLE: &str = "mainstay-whole";
 
 fn rdiff(desk: &Desk) -> Result<Weighed> {
     let pack = desk.run("rdiff -b 2048 signature old signature")?;
@@ -257,6 +283,12 @@ mod tests {
                 continue;
             }
             let (_folder, desk) = desk(&old, &new);
+            let whole = crate::programs::target().join("tool").join(WHOLE);
+            if peer.names.contains(&BSDIFF_XZ) && !whole.is_file() {
+                eprintln!("not run: {:?}: cargo build --profile tool --package {WHOLE}", peer.names);
+                continue;
+            }
+            desk.link(WHOLE, &whole).unwrap();
             let all = (peer.weigh)(&desk).unwrap_or_else(|why| panic!("{:?}: {why}", peer.names));
             assert_eq!(all.len(), peer.names.len());
             for (name, weighed) in peer.names.iter().zip(all) {

@@ -127,7 +127,10 @@ impl Installer<'_> {
                 Ok(true)
             }
             _ if patches.delta.is_some() => self.stands_from_before(&wanted, buffers),
-            _ => Ok(self.stands(&wanted, buffers)? || self.copy_as_it_is(&wanted, buffers)?),
+            _ => match self.have_indexed(&wanted, buffers)? {
+                Some(had) => Ok(had),
+                None => Ok(self.stands(&wanted, buffers)? || self.copy_as_it_is(&wanted, buffers)?),
+            },
         }
     }
 
@@ -164,9 +167,12 @@ impl Installer<'_> {
         let stands = self.reuse.target
             && self.slots.read_back(self.target, class, at, buffer).is_ok()
             && Proof::Zeros.holds(buffer);
-        if !stands {
-            buffer.fill(0);
+        if stands && proof == Proof::Zeros {
+            self.progress.kept += bytes as u64;
+            self.made(bytes);
+            return Ok(());
         }
+        buffer.fill(0);
         let Some(segment) = VerifiedSegment::prove_by(at, buffer, &proof) else {
             return Err(fault!(
                 Corrupt,
@@ -233,17 +239,19 @@ impl Installer<'_> {
 }
 
 /// A segment to be had.
-struct Wanted<'a> {
-    class: &'a str,
-    at: u64,
-    bytes: usize,
-    proof: Proof,
+pub(super) struct Wanted<'a> {
+    pub class: &'a str,
+    pub at: u64,
+    pub bytes: usize,
+    pub proof: Proof,
 }
 
-/// 32 bytes at a time: a C library's own comparison may go byte by byte (musl's does), and this is done with whole images.
+/// 8 bytes at a time: a C library's own comparison may go byte by byte (musl's does), and this is done with whole images.
 fn same(a: &[u8], b: &[u8]) -> bool {
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<32>(), b.as_chunks::<32>());
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a == b) && a_rest == b_rest
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    let mut words = a.iter().zip(b);
+    let word = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes);
+    a.len() == b.len() && words.all(|(a, b)| word(a) == word(b)) && a_rest == b_rest
 }
 
 /// How much of the target is compared before the rest of a segment is read.

@@ -9,7 +9,7 @@
 //!   stands in the target already?            keep it          (a resumed download)
 //!   encoded as zero?                         write zeros
 //!   encoded as a copy?                       copy it          (a delta route's)
-//!   the running group holds it there?        copy it          (a full route: what did not change)
+//!   a group holds it, there or elsewhere?    copy it          (a full route: what did not change; `index`)
 //!   else                                     ask for its pieces
 //! then, in order (`make`): fetch ─► prove the piece ─► unpack or patch ─► prove the segment ─► write
 //! what a delta route could not make (`delta`): the same by the full route, for those segments alone
@@ -20,6 +20,7 @@
 //! not match its digest and is made again.
 
 mod delta;
+mod index;
 mod look;
 mod make;
 mod read_back;
@@ -39,6 +40,7 @@ use crate::fault;
 use crate::limits::*;
 use crate::seam::{Inflate, Memory, Note, Observer, PieceSource, Place, Result, SlotWriter};
 use delta::Patches;
+use index::Indexed;
 use space::{Set, Space};
 
 /// Where content may come from beside the source. Looking costs a read and a hash of each segment.
@@ -46,7 +48,7 @@ use space::{Set, Space};
 pub struct Reuse {
     /// Keep what stands in the target already.
     pub target: bool,
-    /// Copy what the running group holds at the same place.
+    /// Copy what the running group holds, at the same place or, where there is room for an index, at another.
     pub running: bool,
 }
 
@@ -87,6 +89,8 @@ pub struct Installer<'a> {
     progress: Progress,
     /// Segments in a row that a delta route has looked for in the target in vain.
     misses: u32,
+    /// What is known of where content stands in both groups.
+    indexed: Indexed,
 }
 
 /// One run and its proven pages.
@@ -146,7 +150,18 @@ impl<'a> Installer<'a> {
     pub fn new(target: Group, reuse: Reuse, total: u64, tools: Tools<'a>) -> Self {
         let Tools { slots, source, inflate, observer, memory } = tools;
         let progress = Progress { total, ..Progress::default() };
-        Installer { target, reuse, slots, source, inflate, observer, memory, progress, misses: 0 }
+        Installer {
+            target,
+            reuse,
+            slots,
+            source,
+            inflate,
+            observer,
+            memory,
+            progress,
+            misses: 0,
+            indexed: Indexed::default(),
+        }
     }
 
     /// Brings one artifact into its slot and syncs it. `holds`: the digest of what the running group's slot of this class
@@ -167,7 +182,7 @@ impl<'a> Installer<'a> {
                 artifact.size
             ));
         }
-        self.misses = 0;
+        (self.misses, self.indexed) = (0, Indexed::default());
         let mut space = Space::of(workspace)?;
         let done = match self.choose(artifact, holds, space.work.segment) {
             Some(delta) => self.by_delta(artifact, delta, &mut space)?,
@@ -182,6 +197,7 @@ impl<'a> Installer<'a> {
     /// The full route, from run `from` on.
     fn by_full(&mut self, artifact: &Artifact, from: usize, space: &mut Space<'_>) -> Result<()> {
         let Space { table, spare, page: route_page, work } = space;
+        self.index(artifact, work.segment)?;
         let (segment_table, segment_page) = Space::split(spare)?;
         let (runs, full) = (artifact.run_count(), artifact.full_route()?);
         self.observer.note(Note::Route { class: &artifact.class, base: None, bytes: full.bytes });
