@@ -15,6 +15,8 @@
 //! | [`layout`] | which bytes of an image belong to which file, for a delta that holds files against their old selves |
 //! | [`broker`] | one MQTT 5 connection that waits for what it said to be taken |
 //! | [`publish`] | a bundle and a desired state onto a broker, in an order that no gateway can trip over |
+//! | [`export`] | a bundle as a folder of static files, for a web server |
+//! | [`serve`] | objects for gateways whose broker does not hold them |
 //! | [`rollout`] | the desired state on a broker: read, held against the trust root, replaced |
 //! | [`watch`] | what the gateways of a fleet say of themselves |
 
@@ -22,6 +24,7 @@ pub mod broker;
 pub mod bundle;
 pub mod cli;
 pub mod delta;
+pub mod export;
 pub mod fail;
 pub mod files;
 pub mod hints;
@@ -30,6 +33,7 @@ pub mod layout;
 pub mod meter;
 pub mod publish;
 pub mod rollout;
+pub mod serve;
 pub mod trust;
 pub mod values;
 pub mod watch;

@@ -16,6 +16,16 @@
 //! cert  = "gw-0001.pem"
 //! key   = "gw-0001.key"
 //!
+//! [https]                             # a second source of the same objects: see the module `transport::https`
+//! url = "https://depot.plant/mainstay/"
+//! ca  = "depot-ca.pem"
+//!
+//! [transport]                         # what a download may cost, and where it comes from
+//! source = "https-then-mqtt"          # or "mqtt", "https", "mqtt-then-https"
+//! rate_limit_kbit_s = 256
+//! rate_limit_hours = "06:00-22:00"    # UTC; always, if left out
+//! monthly_quota_mib = 500
+//!
 //! [update]
 //! reboot = "auto"                     # or "approve": a person says when (`mainstay approve`)
 //! late_fallback = "keep"              # or "prevent"
@@ -34,10 +44,11 @@
 
 use crate::health;
 use crate::sandbox::Sandbox;
-use crate::transport::BrokerConfig;
 use crate::transport::config::{
     WINDOW_KIB_DEFAULT, WINDOW_KIB_MAX, WINDOW_KIB_MIN, WINDOW_MAX_DEFAULT, WINDOW_MAX_LIMIT,
 };
+use crate::transport::meter::Limits;
+use crate::transport::{BrokerConfig, HttpsConfig, Policy};
 use mainstay_board_support::toml_file::{Result, Table, TomlError, TomlFile};
 use mainstay_core::limits::NAME_BYTES_MAX;
 use mainstay_core::policy::LateFallback;
@@ -66,6 +77,10 @@ pub struct Config {
     pub image_floor: u32,
     /// How to reach the broker, if there is one; its `fleet` is filled in from the trust root.
     pub broker: Option<Broker>,
+    /// The web server that has the same objects, if there is one.
+    pub https: Option<HttpsConfig>,
+    /// Where objects come from, and what that may cost.
+    pub transport: Transport,
     /// When and how.
     pub update: Update,
     /// The health checks.
@@ -83,6 +98,15 @@ pub struct Broker {
     pub link: BrokerConfig,
     /// The group.
     pub group: String,
+}
+
+/// Where objects come from, and what that may cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Transport {
+    /// Broker, web server, or both.
+    pub policy: Policy,
+    /// Rate and quota.
+    pub limits: Limits,
 }
 
 /// When and how.
@@ -127,6 +151,11 @@ fn config(mut top: Table<'_>, path: &Path) -> Result<Config> {
     let run = run_folder(&mut top, base)?;
     let image_floor = top.integer("image_floor", 0..=u32::MAX.into())?.unwrap_or(0) as u32;
     let broker = top.table("broker")?.map(|table| broker(table, base, &device)).transpose()?;
+    let https = top.table("https")?.map(|table| https(table, base)).transpose()?;
+    let transport = match top.table("transport")? {
+        Some(table) => transport(table, https.is_some())?,
+        None => Transport { policy: default_policy(https.is_some()), ..Transport::default() },
+    };
     let update = match top.table("update")? {
         Some(table) => update(table)?,
         None => Update::default(),
@@ -152,6 +181,8 @@ fn config(mut top: Table<'_>, path: &Path) -> Result<Config> {
         run,
         image_floor,
         broker,
+        https,
+        transport,
         update,
         checks,
         sandbox,
@@ -200,9 +231,7 @@ fn broker(mut table: Table<'_>, base: &Path, device: &str) -> Result<Broker> {
         window_max: table
             .integer("window_max", 1..=WINDOW_MAX_LIMIT.into())?
             .unwrap_or(WINDOW_MAX_DEFAULT.into()) as u16,
-        window_kib: table
-            .integer("window_kib", WINDOW_KIB_MIN.into()..=WINDOW_KIB_MAX.into())?
-            .unwrap_or(WINDOW_KIB_DEFAULT.into()) as u16,
+        window_kib: window_kib(&mut table)?,
         device: device.to_string(),
         url,
         ..defaults
@@ -216,6 +245,69 @@ fn broker(mut table: Table<'_>, base: &Path, device: &str) -> Result<Broker> {
     table.finish()?;
     Ok(Broker { link, group })
 }
+
+fn https(mut table: Table<'_>, base: &Path) -> Result<HttpsConfig> {
+    let url = table.need_text("url", "https://host[:port]/path/")?.to_string();
+    let path = |table: &mut Table<'_>, key| -> Result<Option<PathBuf>> {
+        table.value(key).map(|v| v.path(base)).transpose()
+    };
+    let ca = path(&mut table, "ca")?.unwrap_or_default();
+    let identity = match (path(&mut table, "cert")?, path(&mut table, "key")?) {
+        (Some(cert), Some(key)) => Some((cert, key)),
+        (None, None) => None,
+        _ => return Err(table.error("cert", "expected cert and key, or neither, found one".into())),
+    };
+    let config = HttpsConfig {
+        url,
+        ca,
+        identity,
+        allow_plain: table.flag("allow_plain")?.unwrap_or(false),
+        window_kib: window_kib(&mut table)?,
+        ..HttpsConfig::default()
+    };
+    config.check().map_err(|fault| table.error("", fault.what.to_string()))?;
+    table.finish()?;
+    Ok(config)
+}
+
+fn window_kib(table: &mut Table<'_>) -> Result<u16> {
+    let found = table.integer("window_kib", WINDOW_KIB_MIN.into()..=WINDOW_KIB_MAX.into())?;
+    Ok(found.unwrap_or(WINDOW_KIB_DEFAULT.into()) as u16)
+}
+
+const fn default_policy(https: bool) -> Policy {
+    if https { Policy::HttpsThenMqtt } else { Policy::Mqtt }
+}
+
+fn transport(mut table: Table<'_>, https: bool) -> Result<Transport> {
+    let policy = match table.value("source") {
+        None => default_policy(https),
+        Some(value) => {
+            let expected = "\"mqtt\", \"https\", \"mqtt-then-https\" or \"https-then-mqtt\"";
+            let policy = Policy::from_name(value.text(expected)?).ok_or_else(|| value.wrong(expected))?;
+            if policy != Policy::Mqtt && !https {
+                return Err(value.wrong("\"mqtt\", for there is no table [https]"));
+            }
+            policy
+        }
+    };
+    let rate_kbit_s = table.integer("rate_limit_kbit_s", RATE_KBIT_S)?.map(|rate| rate as u32);
+    let monthly_mib = table.integer("monthly_quota_mib", QUOTA_MIB)?.map(|most| most as u32);
+    let rate_hours = match table.value("rate_limit_hours") {
+        None => None,
+        Some(value) => {
+            let expected = "hours of the day in UTC, as in \"06:00-22:00\"";
+            Some(hours(value.text(expected)?).ok_or_else(|| value.wrong(expected))?)
+        }
+    };
+    table.finish()?;
+    Ok(Transport { policy, limits: Limits { rate_kbit_s, rate_hours, monthly_mib } })
+}
+
+/// The slowest that an object of 96 KiB comes within two minutes, and 10 Gbit/s.
+const RATE_KBIT_S: std::ops::RangeInclusive<u64> = 8..=10_000_000;
+/// To a PiB.
+const QUOTA_MIB: std::ops::RangeInclusive<u64> = 1..=1_000_000_000;
 
 impl Default for Update {
     fn default() -> Self {
@@ -340,6 +432,12 @@ key = "gw.key"
         assert_eq!(config.state, Path::new("/var/lib/mainstay"));
         assert_eq!(config.broker.as_ref().unwrap().group, "line-1");
         assert!(!config.update.approve_reboot && config.update.reuse && config.checks.is_empty());
+        assert_eq!((config.transport.policy, config.transport.limits), (Policy::Mqtt, Limits::default()));
+        let more = "[https]\nurl = \"https://depot/x\"\nca = \"d.pem\"\n[transport]\nmonthly_quota_mib = 9\n[broker]";
+        let config = parse(&GOOD.replace("[broker]", more)).unwrap();
+        assert_eq!(config.https.unwrap().ca, Path::new("/etc/mainstay/d.pem"));
+        assert_eq!(config.transport.policy, Policy::HttpsThenMqtt);
+        assert_eq!(config.transport.limits.monthly_mib, Some(9));
     }
 
     #[test]
@@ -358,6 +456,11 @@ key = "gw.key"
             ("[broker]", "[reset]\nerase = [\"/etc\"]\n[broker]", "mainstay.toml:5: reset.erase: expected a path that neither holds nor lies in what the agent needs, found /etc, for /etc/mainstay/mainstay.toml"),
             ("[broker]", "[reset]\nerase = [\"/var/lib/mainstay/x\"]\n[broker]", "found /var/lib/mainstay/x, for /var/lib/mainstay"),
             ("[broker]", "[reset]\nerase = [\"/data/../var\"]\n[broker]", "found one with .. in it"),
+            ("[broker]", "[transport]\nsource = \"https\"\n[broker]", "transport.source: expected \"mqtt\", for there is no table [https]"),
+            ("[broker]", "[transport]\nrate_limit_kbit_s = 7\n[broker]", "transport.rate_limit_kbit_s: expected"),
+            ("[broker]", "[transport]\nmonthly_quota_mib = 0\n[broker]", "transport.monthly_quota_mib: expected"),
+            ("[broker]", "[https]\nurl = \"https://depot/\"\n[broker]", "https ca: expected the path of a PEM file"),
+            ("[broker]", "[https]\nurl = \"https://depot/\"\nca = \"c\"\ncert = \"x\"\n[broker]", "expected cert and key, or neither"),
             ("[broker]", "[update]\nhours = \"25:00-26:00\"\n[broker]", "update.hours: expected hours of the day"),
         ];
         for (from, to, words) in cases {

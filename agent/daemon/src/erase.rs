@@ -30,10 +30,7 @@ pub struct Belongings {
 impl Belongings {
     /// As the configuration names them.
     pub fn of(config: &Config) -> Belongings {
-        let link = config.broker.as_ref().map(|broker| &broker.link);
-        let identity = link.into_iter().flat_map(|link| [&link.key, &link.cert]);
-        let identity: Vec<_> = identity.filter(|path| !path.as_os_str().is_empty()).cloned().collect();
-        Belongings { data: config.erase.clone(), needed: config.needed(), identity }
+        Belongings { data: config.erase.clone(), needed: config.needed(), identity: config.identity() }
     }
 
     /// Can a factory reset be begun? The first place at which it could not.
@@ -204,8 +201,25 @@ impl Config {
         if let Some(broker) = &self.broker {
             needed.extend([&broker.link.ca, &broker.link.cert, &broker.link.key].map(PathBuf::clone));
         }
+        if let Some(https) = &self.https {
+            needed.push(https.ca.clone());
+            needed.extend(https.identity.iter().flat_map(|(cert, key)| [cert.clone(), key.clone()]));
+        }
         needed.retain(|path| !path.as_os_str().is_empty());
         needed
+    }
+
+    /// The client's keys and certificates, for the broker and for the web server: often the same.
+    pub(crate) fn identity(&self) -> Vec<PathBuf> {
+        let broker = self.broker.iter().flat_map(|broker| [&broker.link.key, &broker.link.cert]);
+        let https = self.https.iter().flat_map(|https| &https.identity).flat_map(|(cert, key)| [key, cert]);
+        let mut identity: Vec<PathBuf> = Vec::new();
+        for path in broker.chain(https).filter(|path| !path.as_os_str().is_empty()) {
+            if !identity.contains(path) {
+                identity.push(path.clone());
+            }
+        }
+        identity
     }
 }
 

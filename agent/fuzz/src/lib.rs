@@ -20,6 +20,7 @@ pub mod desired;
 pub mod envelope;
 pub mod gpt;
 pub mod grub_env;
+pub mod http;
 pub mod manifest;
 pub mod messages;
 pub mod mqtt;

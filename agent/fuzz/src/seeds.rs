@@ -316,6 +316,14 @@ fn said(seeds: &mut Seeds) {
     packets.iter().for_each(|packet| seeds.push(("mqtt", packet.to_vec())));
     seeds.push(("mqtt", packets.concat()));
     seeds.push(("mqtt", vec![0xd0, 0]));
+    let answers: [&[u8]; 5] = [
+        b"\x03HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-4/9\r\nContent-Length: 5\r\n\r\nhello",
+        b"\x00HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n0\r\nTrailer: z\r\n\r\n",
+        b"\x09HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\nto the end",
+        b"\x01HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Encoding: identity\r\nContent-Length: 0\r\n\r\n",
+        b"\x01HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+    ];
+    answers.iter().for_each(|answer| seeds.push(("http", answer.to_vec())));
 }
 
 fn frames(seeds: &mut Seeds) {

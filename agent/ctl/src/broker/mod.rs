@@ -28,6 +28,8 @@ pub struct Broker {
     pub client_id: Option<String>,
     /// Messages in flight.
     pub window: u16,
+    /// It has to keep retained messages.
+    pub keeps: bool,
 }
 
 impl Broker {
@@ -41,6 +43,7 @@ impl Broker {
             login: None,
             client_id: None,
             window: WINDOW_DEFAULT,
+            keeps: true,
         })
     }
 }

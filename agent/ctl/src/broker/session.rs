@@ -50,9 +50,10 @@ pub struct Session {
     failures: u32,
 }
 
-/// A message on its way out: retained, at least once.
+/// A message on its way out, at least once.
 #[derive(Clone)]
 struct Outbound {
+    retain: bool,
     topic: String,
     payload: Vec<u8>,
     expiry_s: Option<u32>,
@@ -89,10 +90,18 @@ impl Session {
 
     /// Publishes a retained message; waits only while the window is full. [`flush`](Self::flush) waits for the rest.
     pub fn put(&mut self, topic: &str, payload: &[u8], expiry_s: Option<u32>) -> Result<()> {
+        self.hand(Outbound { retain: true, topic: topic.into(), payload: payload.into(), expiry_s })
+    }
+
+    /// The same, for who listens now: the broker keeps nothing.
+    pub fn say(&mut self, topic: &str, payload: &[u8]) -> Result<()> {
+        self.hand(Outbound { retain: false, topic: topic.into(), payload: payload.into(), expiry_s: None })
+    }
+
+    fn hand(&mut self, message: Outbound) -> Result<()> {
         while self.handed.len() + self.in_flight.len() >= self.broker.window as usize {
             self.turn(ACK_TIMEOUT)?.ok_or_else(|| self.silent("acknowledges nothing"))?;
         }
-        let message = Outbound { topic: topic.into(), payload: payload.into(), expiry_s };
         self.handed.push_back(message.clone());
         if self.link.send(message).is_err() {
             self.turn(ACK_TIMEOUT)?; // says why, or connects again and sends it
@@ -282,7 +291,7 @@ impl Link {
             .map_err(|e| fail!("mqtt: cannot start a thread: {e}"))?;
         let link = Link { client, events, tunnel };
         match link.events.recv_timeout(CONNECT_TIMEOUT + KEEP_ALIVE) {
-            Ok(Ok(Event::Incoming(Packet::ConnAck(ack)))) => able(endpoint, &ack).map(|()| link),
+            Ok(Ok(Event::Incoming(Packet::ConnAck(ack)))) => able(broker, &ack).map(|()| link),
             Ok(Err(error)) => Err(link.explain(endpoint, &error)),
             Ok(Ok(other)) => Err(fail!("{endpoint}: expected the answer to CONNECT, found {other:?}")),
             Err(_) => Err(fail!("{endpoint}: no answer to CONNECT")),
@@ -290,11 +299,11 @@ impl Link {
     }
 
     fn send(&self, message: Outbound) -> Result<()> {
-        let Outbound { topic, payload, expiry_s } = message;
+        let Outbound { retain, topic, payload, expiry_s } = message;
         let properties =
             PublishProperties { message_expiry_interval: expiry_s, ..PublishProperties::default() };
         self.client
-            .publish_with_properties(topic, QoS::AtLeastOnce, true, payload, properties)
+            .publish_with_properties(topic, QoS::AtLeastOnce, retain, payload, properties)
             .map_err(|_| fail!("the connection ended"))
     }
 
@@ -362,9 +371,10 @@ fn poll(mut connection: Connection, tell: &SyncSender<std::result::Result<Event,
 }
 
 /// Can this broker keep a fleet's objects?
-fn able(endpoint: &Endpoint, ack: &ConnAck) -> Result<()> {
+fn able(broker: &Broker, ack: &ConnAck) -> Result<()> {
+    let endpoint = &broker.endpoint;
     let Some(properties) = &ack.properties else { return Ok(()) };
-    if properties.retain_available == Some(0) {
+    if broker.keeps && properties.retain_available == Some(0) {
         return Err(fail!("{endpoint}: keeps no retained messages")
             .todo("switch them on (Mosquitto: retain_available true)"));
     }

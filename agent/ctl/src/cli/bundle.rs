@@ -1,4 +1,4 @@
-//! `mainstayctl pack | sign | verify | inspect`
+//! `mainstayctl pack | sign | verify | inspect | export`
 
 use super::{PassphraseArgs, pair, say, warn};
 use crate::bundle::base::BaseSpec;
@@ -124,6 +124,28 @@ pub(super) struct Inspect {
     /// For programs
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Export {
+    /// The bundle, or - for standard input
+    bundle: PathBuf,
+    /// The folder that the web server serves; files of other bundles in it stay
+    #[arg(long, value_name = "FOLDER")]
+    to: PathBuf,
+}
+
+pub(super) fn export(command: &Export, audience: Audience) -> Result<()> {
+    let made = crate::export::export(&command.bundle, &command.to, audience)?;
+    say(format_args!("bundle    {}", made.name));
+    say(format_args!(
+        "exported  {} objects and {} routes, {}, to {}",
+        made.objects,
+        made.routes,
+        size(made.bytes),
+        command.to.display()
+    ));
+    Ok(())
 }
 
 pub(super) fn pack(command: &Pack, audience: Audience) -> Result<()> {

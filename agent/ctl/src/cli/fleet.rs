@@ -1,11 +1,12 @@
-//! `mainstayctl publish | halt | pause | resume | watch`
+//! `mainstayctl publish | halt | pause | resume | watch | serve`
 
 use super::{BrokerArgs, PassphraseArgs, say, warn};
-use crate::broker::Session;
+use crate::broker::{Broker, Session};
 use crate::fail;
 use crate::fail::Result;
 use crate::meter::{Audience, size};
 use crate::rollout::{self, Schedule, Target};
+use crate::serve::{self as serving, Shelf};
 use crate::values::{duration_s, now_s, share, share_bp, time, utc};
 use crate::watch::{self as watching, Fleet};
 use crate::{keys, publish as publishing, trust};
@@ -117,6 +118,40 @@ pub(super) struct Watch {
     /// Show what stands there now, and end
     #[arg(long)]
     once: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// The bundles
+    #[arg(required = true)]
+    bundles: Vec<PathBuf>,
+    #[command(flatten)]
+    broker: BrokerArgs,
+    /// The fleet
+    #[arg(long)]
+    fleet: String,
+}
+
+/// A line for each gateway that asks; ends when it is ended.
+pub(super) fn serve(command: &Serve, audience: Audience) -> Result<()> {
+    let filter = serving::filter(&command.fleet)?;
+    let mut shelf = Shelf::default();
+    for bundle in &command.bundles {
+        shelf.add(bundle, audience)?;
+    }
+    let mut session = Session::open(&Broker { keeps: false, ..command.broker.broker()? })?;
+    session.listen(&filter, QoS::AtLeastOnce)?;
+    say(format_args!("serving  {} objects to fleet {}", shelf.len(), command.fleet));
+    loop {
+        let Some(message) = session.hear(REDRAW)? else { continue };
+        match serving::read(&command.fleet, &message.topic, &message.payload) {
+            Ok((id, names)) => {
+                let sent = serving::answer(&mut session, &shelf, &command.fleet, &id, &names)?;
+                say(format_args!("{id}  {sent} of {}", names.len()));
+            }
+            Err(failure) => warn(failure),
+        }
+    }
 }
 
 pub(super) fn publish(command: &Publish, audience: Audience) -> Result<()> {

@@ -50,6 +50,8 @@ enum Command {
     Verify(bundle::Verify),
     /// Show what a bundle is made of
     Inspect(bundle::Inspect),
+    /// Write a bundle as static files, for a web server
+    Export(bundle::Export),
     /// Bring a bundle onto a broker, and tell a group to run it
     Publish(Box<fleet::Publish>),
     /// Tell a group to drop what has not reached its trial
@@ -60,6 +62,8 @@ enum Command {
     Resume(fleet::Resume),
     /// Watch the gateways of a fleet
     Watch(fleet::Watch),
+    /// Give gateways the objects that their broker does not hold, until it is ended
+    Serve(fleet::Serve),
 }
 
 /// Where passphrases come from
@@ -97,11 +101,13 @@ fn run(command: &Command, audience: Audience) -> Result<()> {
         Command::Sign(command) => bundle::sign(command, audience),
         Command::Verify(command) => bundle::verify(command, audience),
         Command::Inspect(command) => bundle::inspect(command, audience),
+        Command::Export(command) => bundle::export(command, audience),
         Command::Publish(command) => fleet::publish(command, audience),
         Command::Halt(command) => fleet::halt(command),
         Command::Pause(command) => fleet::pause(command),
         Command::Resume(command) => fleet::resume(command),
         Command::Watch(command) => fleet::watch(command),
+        Command::Serve(command) => fleet::serve(command, audience),
     }
 }
 

@@ -43,6 +43,11 @@ impl Listener {
         heard
     }
 
+    /// Publishes a message that nobody keeps.
+    pub fn say(&mut self, topic: &str, payload: &[u8]) {
+        self.client.publish(topic, QoS::AtLeastOnce, false, payload.to_vec()).expect("asked");
+    }
+
     /// Publishes retained messages, and waits until they are taken.
     pub fn retain(&mut self, messages: &[(String, Vec<u8>)]) {
         let mut taken = 0;

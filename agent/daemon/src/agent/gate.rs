@@ -2,6 +2,7 @@
 
 use super::{Shared, Urgency};
 use crate::config::Update;
+use crate::transport::meter::{Meter, within};
 use mainstay_core::fault::clip;
 use mainstay_core::seam::{Clock, Gate, Permission};
 use mainstay_core::update::{Deployment, OutcomeKind};
@@ -15,6 +16,8 @@ pub struct AgentGate {
     update: Update,
     clock: Box<dyn Clock + Send>,
     interlock: Option<Interlock>,
+    /// Knows whether the month's bytes are used up.
+    meter: Option<Arc<Meter>>,
     /// Knows whether there is news that has not been read.
     shared: Arc<Shared>,
     /// A person brought the bundle: hours and the operator's word do not hold it up, the interlock does. Not kept over a
@@ -35,7 +38,14 @@ impl AgentGate {
         interlock: Option<Interlock>,
         shared: Arc<Shared>,
     ) -> Self {
-        AgentGate { update, clock, interlock, shared, by_hand: false, approved: false, held: None }
+        let meter = None;
+        AgentGate { update, clock, interlock, meter, shared, by_hand: false, approved: false, held: None }
+    }
+
+    /// Begins no download whose bytes the month has not got any more.
+    pub fn with_meter(mut self, meter: Arc<Meter>) -> Self {
+        self.meter = Some(meter);
+        self
     }
 
     /// A new deployment: what was said for the one before does not count for it.
@@ -73,9 +83,11 @@ impl Gate for AgentGate {
             return wait(format_args!("its time: not before {from} (Unix seconds)"));
         }
         match &self.held {
-            Some(why) if !self.by_hand => wait(why),
-            _ => self.hours(),
+            Some(why) if !self.by_hand => return wait(why),
+            _ => {}
         }
+        let used_up = self.meter.as_ref().filter(|_| !self.by_hand).and_then(|meter| meter.used_up());
+        used_up.map_or_else(|| self.hours(), wait)
     }
 
     fn may_reboot(&mut self, _deployment: &Deployment) -> Permission {
@@ -103,11 +115,6 @@ impl Gate for AgentGate {
 
 fn wait(why: impl std::fmt::Display) -> Permission {
     Permission::Wait(clip(why))
-}
-
-/// Is `now` between `from` and `to`, which may run over midnight? Seconds of the day.
-const fn within(from: u32, to: u32, now: u32) -> bool {
-    if from < to { now >= from && now < to } else { now >= from || now < to }
 }
 
 fn clock_text(seconds: u32) -> String {

@@ -24,7 +24,7 @@ pub use gate::{AgentGate, Interlock};
 pub use observer::{AgentObserver, Line};
 pub use reports::presence;
 pub use shared::{Shared, Urgency};
-pub use source::AgentSource;
+pub use source::{AgentSource, Origins};
 pub use technician::{IN_TRIAL, Mark, Request, Wish};
 pub use world::{Lent, Outside, World};
 
@@ -144,7 +144,7 @@ impl Agent {
     pub fn start(
         config: Config,
         opened: Opened,
-        store: FolderStore,
+        mut store: FolderStore,
         outside: Outside,
         shared: Arc<Shared>,
     ) -> Result<Agent> {
@@ -156,6 +156,8 @@ impl Agent {
             image_floor: config.image_floor,
             reuse: Reuse { target: true, running: config.update.reuse },
         };
+        let floor = crate::run::journal(&mut store).map_or(0, |record| record.time_floor);
+        let origins = Origins::of(&config, broker, floor)?;
         let clock = Box::new(SystemClock);
         let audit = AuditLog::open(&config.state, &config.device, &running);
         let heart = Arc::new(feeder.heartbeat("agent", SILENT_MAX));
@@ -163,7 +165,8 @@ impl Agent {
             boot: Box::new(board.open_boot_control()?),
             slots: Living { slots: BoardSlots::new(&board, running), heart: heart.clone() },
             store,
-            gate: AgentGate::new(config.update.clone(), clock, interlock, shared.clone()),
+            gate: AgentGate::new(config.update.clone(), clock, interlock, shared.clone())
+                .with_meter(origins.meter.clone()),
             trial: Resting { trial, heart: heart.clone(), shared: shared.clone() },
             power: Farewell { power: BoardPower::new(&board), shared: shared.clone() },
             observer: AgentObserver::new(shared.clone(), audit, heart.clone(), &trust.fleet, &config.device),
@@ -172,7 +175,7 @@ impl Agent {
                 heart: heart.clone(),
                 shared: shared.clone(),
             },
-            source: AgentSource::new(broker, shared.clone(), heart),
+            source: AgentSource::new(origins, shared.clone(), heart),
             inflate: Zstd::default(),
             workspace: workspace(),
             memory: Lent::default(),

@@ -1,39 +1,98 @@
-//! Where the deployment's objects come from now: the file or pipe that a technician gave, else the broker, else
+//! Where the deployment's objects come from now: the file or pipe that a technician gave, else broker and web server, else
 //! nowhere yet. Also where an interruption reaches a download that waits.
 
 use super::{Shared, Urgency};
+use crate::config::Config;
 use crate::file_source::FileSource;
 use crate::health::Heartbeat;
-use crate::transport::{Broker, BulkSource, BulkStatus};
+use crate::transport::sources::{Kind, Make, Side};
+use crate::transport::{
+    Broker, BulkSource, BulkStatus, Depot, HttpsConfig, HttpsSource, Meter, Policy, Sources,
+};
+use mainstay_board_support::SystemClock;
 use mainstay_core::digest::Digest;
 use mainstay_core::fault;
-use mainstay_core::seam::{PieceSource, Place, Result};
+use mainstay_core::seam::{Clock, PieceSource, Place, Result};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// The agent's one source.
 pub struct AgentSource {
     /// What a technician gave, until the deployment is over.
     pub file: Option<FileSource>,
-    /// How to reach the broker, where there is one.
-    broker: Option<Broker>,
-    /// The bulk connection: made when it is first asked for, dropped when the download is over.
-    bulk: Option<BulkSource>,
+    /// How to reach broker and web server, where there are any.
+    origins: Origins,
+    /// What has been opened of them: made when it is first asked for, dropped when the download is over.
+    sources: Option<Sources>,
     /// Knows of news that cannot wait for the end of a download.
     shared: Arc<Shared>,
     /// The agent's: rests while a fetch may block for as long as the link is down.
     heart: Arc<Heartbeat>,
 }
 
+/// Where objects can come from, and what that may cost.
+#[derive(Clone)]
+pub struct Origins {
+    /// The broker.
+    pub broker: Option<Broker>,
+    /// The web server.
+    pub depot: Option<Depot>,
+    /// Which of them, in which order.
+    pub policy: Policy,
+    /// What it may cost.
+    pub meter: Arc<Meter>,
+}
+
+impl Origins {
+    /// Reads the web server's certificates. `broker`: a gateway that has none, or none any more, fetches nothing either.
+    pub fn of(config: &Config, broker: Option<Broker>, time_floor_s: u64) -> Result<Origins> {
+        let https = config.https.as_ref().filter(|_| broker.is_some());
+        let depot =
+            https.map(|https| Depot::new(&HttpsConfig { time_floor_s, ..https.clone() })).transpose()?;
+        let clock = || SystemClock.now().unix_s;
+        let meter = Meter::new(config.transport.limits, &config.state, clock);
+        Ok(Origins { broker, depot, policy: config.transport.policy, meter })
+    }
+
+    /// Makes one side.
+    fn make(&self, kind: Kind, alone: bool, cancel: Arc<AtomicBool>) -> Result<Box<dyn Side>> {
+        let missing = || fault!(Disconnected, "no source: none is configured");
+        Ok(match kind {
+            Kind::Mqtt => {
+                let broker = self.broker.as_ref().ok_or_else(missing)?;
+                let bulk = BulkSource::new(broker, cancel, |status| say("bulk connection", status));
+                Box::new(if alone { bulk } else { bulk.beside_another() })
+            }
+            Kind::Https => {
+                let depot = self.depot.as_ref().ok_or_else(missing)?;
+                Box::new(HttpsSource::new(depot, cancel, alone, |status| say("web server", status)))
+            }
+        })
+    }
+}
+
+/// A line for each change.
+fn say(what: &str, status: BulkStatus) {
+    match status {
+        BulkStatus::Connecting { cause: None } => log::debug!("{what}: connecting"),
+        BulkStatus::Connecting { cause: Some(cause) } => log::warn!("{what}: {cause}; tried again"),
+        BulkStatus::Pulling => log::info!("{what}: pulling"),
+        BulkStatus::Stalled { object, silent_for, cause } => {
+            log::warn!("{what}: nothing for {} s; waits for {object:?}: {cause}", silent_for.as_secs());
+        }
+    }
+}
+
 impl AgentSource {
     /// Nothing open yet.
-    pub fn new(broker: Option<Broker>, shared: Arc<Shared>, heart: Arc<Heartbeat>) -> Self {
-        AgentSource { file: None, broker, bulk: None, shared, heart }
+    pub fn new(origins: Origins, shared: Arc<Shared>, heart: Arc<Heartbeat>) -> Self {
+        AgentSource { file: None, origins, sources: None, shared, heart }
     }
 
     /// The download is over, one way or another: closes what it had open.
     pub fn close(&mut self) {
         self.file = None;
-        self.bulk = None;
+        self.sources = None;
     }
 
     /// Has news come that cannot wait? What comes from the broker is taken up again where it was; what comes through a
@@ -50,32 +109,26 @@ impl AgentSource {
         if let Some(file) = &mut self.file {
             return Ok(file);
         }
-        if self.bulk.is_none() {
-            let broker = self.broker.as_ref().ok_or_else(|| {
-                fault!(
-                    Disconnected,
-                    "no source: no broker is configured; give the bundle again with `mainstay install FILE`"
-                )
-            })?;
-            let status = |status| match status {
-                BulkStatus::Connecting { cause: None } => log::debug!("bulk connection: connecting"),
-                BulkStatus::Connecting { cause: Some(cause) } => {
-                    log::warn!("bulk connection: {cause}; tried again")
-                }
-                BulkStatus::Pulling => log::info!("bulk connection: pulling"),
-                BulkStatus::Stalled { object, silent_for, cause } => {
-                    log::warn!(
-                        "bulk connection: nothing for {} s; waits for {object:?}: {cause}",
-                        silent_for.as_secs()
-                    );
-                }
-            };
-            self.bulk = Some(BulkSource::new(broker, self.shared.interrupt.clone(), status));
+        if self.origins.broker.is_none() {
+            return Err(fault!(
+                Disconnected,
+                "no source: no broker is configured; give the bundle again with `mainstay install FILE`"
+            ));
         }
-        match &mut self.bulk {
-            Some(bulk) => Ok(bulk),
-            None => Err(fault!(Disconnected, "no source")), // it was just made
-        }
+        Ok(self.sources.get_or_insert_with(|| {
+            let (origins, cancel, shared) =
+                (self.origins.clone(), self.shared.interrupt.clone(), self.shared.clone());
+            let (policy, meter, interrupt) = (origins.policy, origins.meter.clone(), cancel.clone());
+            let make: Make = Box::new(move |kind, alone| origins.make(kind, alone, cancel.clone()));
+            Sources::new(policy, make, meter, interrupt, move |held| {
+                match held {
+                    Some(why) => log::warn!("download: waits for {why}"),
+                    None => log::info!("download: goes on"),
+                }
+                shared.change(|status| status.waiting = held.map(str::to_owned));
+                shared.tell();
+            })
+        }))
     }
 }
 

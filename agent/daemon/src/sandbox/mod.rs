@@ -112,10 +112,9 @@ fn writable(config: &Config, board: &Board, running: Group) -> Vec<PathBuf> {
     places
 }
 
-/// The client's key and certificate, which decommissioning overwrites and removes.
+/// The client's keys and certificates, which decommissioning overwrites and removes.
 fn identity(config: &Config) -> Vec<PathBuf> {
-    let both = config.broker.iter().flat_map(|broker| [&broker.link.key, &broker.link.cert]);
-    both.filter_map(|path| path.canonicalize().ok()).collect()
+    config.identity().iter().filter_map(|path| path.canonicalize().ok()).collect()
 }
 
 /// The folders that they are removed from: nothing else is written there.

@@ -17,9 +17,11 @@ use super::backoff::jittered;
 use super::link::{Broker, Handler, Link, Setup};
 pub use super::pull::Stats;
 use super::pull::{Limits, Order, Pull};
+use super::sources::Side;
 use super::topics::{DATA_HEADER_BYTES, Topics, need_payload, parse_data};
 use mainstay_core::digest::Digest;
 use mainstay_core::fault;
+use mainstay_core::fault::Fault;
 use mainstay_core::seam::{PieceSource, Result};
 use mainstay_core::topic::Leaf;
 use rumqttc::Outgoing;
@@ -38,6 +40,8 @@ pub const PACKET_BYTES_MAX: u32 = 100 * 1024;
 const QUEUE_MAX: usize = 512;
 /// How soon a cancelled fetch is over.
 pub const CANCEL_LATENCY: Duration = Duration::from_millis(100);
+/// Without a connection for so long, another source is asked, where there is one.
+pub const ABSENT_MAX: Duration = Duration::from_secs(60);
 /// A status that does not change is told again this often.
 pub const STATUS_EVERY: Duration = Duration::from_secs(30);
 
@@ -71,6 +75,8 @@ pub struct BulkSource {
     shared: Arc<Shared>,
     link: Option<Link>,
     current: Option<Object>,
+    /// There is no other source: what fails is tried for ever.
+    alone: bool,
 }
 
 impl BulkSource {
@@ -96,6 +102,30 @@ impl BulkSource {
             }),
             link: None,
             current: None,
+            alone: true,
+        }
+    }
+
+    /// There is another source: who cannot be reached, or has not got what is wanted, is given up, and a lie at once.
+    pub const fn beside_another(mut self) -> Self {
+        self.alone = false;
+        self
+    }
+
+    /// Why the object is not waited for any more: the other source may have it.
+    fn given_up(&self, status: &BulkStatus, begun: Instant) -> Option<Fault> {
+        if self.alone {
+            return None;
+        }
+        match status {
+            BulkStatus::Connecting { cause } if begun.elapsed() >= ABSENT_MAX => {
+                let cause = cause.as_deref().unwrap_or("the broker does not answer");
+                Some(fault!(Disconnected, "{cause}"))
+            }
+            BulkStatus::Stalled { object, cause, .. } => {
+                Some(fault!(NotFound, "object {object}: the broker has not got it: {cause}"))
+            }
+            _ => None,
         }
     }
 
@@ -170,36 +200,8 @@ impl PieceSource for BulkSource {
     }
 
     fn fetch(&mut self, name: &Digest, bytes: u32) -> Result<&[u8]> {
-        self.open()?;
-        self.current = None;
-        let object = loop {
-            if self.cancel.load(Ordering::Relaxed) {
-                return Err(fault!(Cancelled, "fetch {name}: cancelled"));
-            }
-            let now = Instant::now();
-            let mut state = self.shared.lock();
-            state.pull.want(name, bytes, now);
-            if let Some(object) = state.pull.give(name) {
-                state.send();
-                break object;
-            }
-            state.pull.tick(now);
-            state.send();
-            let status = state.status(name, now);
-            if self.told.as_ref().is_none_or(|(told, at)| *told != status || at.elapsed() >= STATUS_EVERY) {
-                drop(state);
-                self.tell(status); // without the lock
-                state = self.shared.lock();
-                if state.pull.give(name).is_some() {
-                    continue;
-                }
-            }
-            let until = state.pull.deadline().map(|at| at.saturating_duration_since(now));
-            let limit = until.unwrap_or(CANCEL_LATENCY).min(CANCEL_LATENCY);
-            drop(self.shared.changed.wait_timeout(state, limit));
-        };
-        self.tell(BulkStatus::Pulling);
-        Ok(self.current.insert(object).bytes())
+        self.bring(name, bytes)?;
+        Ok(self.object())
     }
 
     fn release(&mut self, name: &Digest) {
@@ -220,14 +222,69 @@ impl PieceSource for BulkSource {
         let mut state = self.shared.lock();
         let asked_again = state.pull.refute(name, Instant::now());
         state.send();
-        if asked_again {
+        if asked_again && self.alone {
             return Ok(());
+        }
+        if !self.alone {
+            state.pull.abandon(name);
+            state.send();
+            return Err(fault!(Corrupt, "object {name}: the broker's bytes are not what their name says"));
         }
         let lies = super::pull::LIES_MAX;
         Err(fault!(
             Corrupt,
             "object {name}: {lies} times in a row the broker's bytes were not what their name says"
         ))
+    }
+}
+
+impl Side for BulkSource {
+    fn bring(&mut self, name: &Digest, bytes: u32) -> Result<()> {
+        self.open()?;
+        self.current = None;
+        let begun = Instant::now();
+        let object = loop {
+            if self.cancel.load(Ordering::Relaxed) {
+                return Err(fault!(Cancelled, "fetch {name}: cancelled"));
+            }
+            let now = Instant::now();
+            let mut state = self.shared.lock();
+            state.pull.want(name, bytes, now);
+            if let Some(object) = state.pull.give(name) {
+                state.send();
+                break object;
+            }
+            state.pull.tick(now);
+            state.send();
+            let status = state.status(name, now);
+            if let Some(why) = self.given_up(&status, begun) {
+                state.pull.abandon(name);
+                state.send();
+                return Err(why);
+            }
+            if self.told.as_ref().is_none_or(|(told, at)| *told != status || at.elapsed() >= STATUS_EVERY) {
+                drop(state);
+                self.tell(status); // without the lock
+                state = self.shared.lock();
+                if state.pull.give(name).is_some() {
+                    continue;
+                }
+            }
+            let until = state.pull.deadline().map(|at| at.saturating_duration_since(now));
+            let limit = until.unwrap_or(CANCEL_LATENCY).min(CANCEL_LATENCY);
+            drop(self.shared.changed.wait_timeout(state, limit));
+        };
+        self.tell(BulkStatus::Pulling);
+        self.current = Some(object);
+        Ok(())
+    }
+
+    fn object(&self) -> &[u8] {
+        self.current.as_ref().map_or(&[], Object::bytes)
+    }
+
+    fn received(&self) -> u64 {
+        self.shared.lock().pull.stats.bytes
     }
 }
 

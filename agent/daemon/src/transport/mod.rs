@@ -14,6 +14,8 @@
 //! * [`control`] desired state, commands, reports: the connection that stays
 //! * [`bulk`] objects by name: the connection that lives as long as a download
 //! * [`https`] the same objects from a web server
+//! * [`sources`] both as one, by a policy
+//! * [`meter`] what a download may cost: a rate, and bytes in a month
 
 pub mod backoff;
 pub mod bulk;
@@ -21,7 +23,9 @@ pub mod config;
 pub mod control;
 pub mod https;
 mod link;
+pub mod meter;
 mod pull;
+pub mod sources;
 pub mod topics;
 pub mod tunnel;
 
@@ -31,3 +35,5 @@ pub use control::{ControlLink, Event, Events};
 pub use https::source::HttpsSource;
 pub use https::{Depot, HttpsConfig};
 pub use link::Broker;
+pub use meter::Meter;
+pub use sources::{Policy, Sources};

@@ -133,13 +133,12 @@ impl Web {
         Web { port, folder: folder.into(), child }
     }
 
-    /// The GETs that it has answered, as its log has them.
-    pub fn gets(&self) -> usize {
-        let names = ["access.log", "log"];
-        let logs = names.iter().filter_map(|name| std::fs::read_to_string(self.folder.join(name)).ok());
-        logs.flat_map(|log| log.lines().map(str::to_owned).collect::<Vec<_>>())
-            .filter(|line| line.contains("\"GET "))
-            .count()
+    /// Ends it; the GETs that lighttpd has answered, as its log has them, which it writes at its end.
+    pub fn stop(mut self) -> Vec<String> {
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+        let log = std::fs::read_to_string(self.folder.join("access.log")).expect("its log");
+        log.lines().filter(|line| line.contains("\"GET ")).map(str::to_owned).collect()
     }
 }
 

@@ -23,6 +23,7 @@ use super::connection::{Connection, Target};
 use crate::transport::backoff::Backoff;
 use crate::transport::bulk::{BulkStatus, CANCEL_LATENCY, STATUS_EVERY};
 use crate::transport::pull::{LIES_MAX, Stats};
+use crate::transport::sources::Side;
 use mainstay_core::digest::Digest;
 use mainstay_core::fault;
 use mainstay_core::fault::{Fault, FaultKind};
@@ -144,48 +145,8 @@ impl PieceSource for HttpsSource {
     }
 
     fn fetch(&mut self, name: &Digest, bytes: u32) -> Result<&[u8]> {
-        self.start()?;
-        self.current = None;
-        let begun = Instant::now();
-        let object = loop {
-            if self.cancel.load(Ordering::Relaxed) {
-                return Err(fault!(Cancelled, "fetch {name}: cancelled"));
-            }
-            let mut state = self.shared.lock();
-            if state.announce(name, bytes, self.depot.window_bytes, true) {
-                self.shared.changed.notify_all();
-            }
-            if let Some(object) = state.give(name) {
-                break object;
-            }
-            let given_up = state.trouble.as_ref().filter(|trouble| {
-                let missing = trouble.fault.kind == FaultKind::NotFound && trouble.object == Some(*name);
-                missing || trouble.failures >= FAILURES_MAX
-            });
-            if let (false, Some(trouble)) = (self.alone, given_up) {
-                let fault = trouble.fault.clone();
-                state.trouble = None; // who comes back asks again
-                state.items.retain(|item| item.name != *name);
-                return Err(fault);
-            }
-            let status = match &state.trouble {
-                Some(trouble) if trouble.fault.kind == FaultKind::NotFound => BulkStatus::Stalled {
-                    object: *name,
-                    silent_for: begun.elapsed(),
-                    cause: trouble.fault.to_string(),
-                },
-                Some(trouble) => BulkStatus::Connecting { cause: Some(trouble.fault.to_string()) },
-                None => BulkStatus::Pulling,
-            };
-            drop(state);
-            self.tell(status);
-            let state = self.shared.lock();
-            if !state.is_here(name) {
-                drop(self.shared.changed.wait_timeout(state, CANCEL_LATENCY));
-            }
-        };
-        self.tell(BulkStatus::Pulling);
-        Ok(self.current.insert(object))
+        self.bring(name, bytes)?;
+        Ok(self.object())
     }
 
     fn release(&mut self, name: &Digest) {
@@ -227,6 +188,62 @@ impl PieceSource for HttpsSource {
             ));
         }
         Ok(())
+    }
+}
+
+impl Side for HttpsSource {
+    fn bring(&mut self, name: &Digest, bytes: u32) -> Result<()> {
+        self.start()?;
+        self.current = None;
+        let begun = Instant::now();
+        let object = loop {
+            if self.cancel.load(Ordering::Relaxed) {
+                return Err(fault!(Cancelled, "fetch {name}: cancelled"));
+            }
+            let mut state = self.shared.lock();
+            if state.announce(name, bytes, self.depot.window_bytes, true) {
+                self.shared.changed.notify_all();
+            }
+            if let Some(object) = state.give(name) {
+                break object;
+            }
+            let given_up = state.trouble.as_ref().filter(|trouble| {
+                let missing = trouble.fault.kind == FaultKind::NotFound && trouble.object == Some(*name);
+                missing || trouble.failures >= FAILURES_MAX
+            });
+            if let (false, Some(trouble)) = (self.alone, given_up) {
+                let fault = trouble.fault.clone();
+                state.trouble = None; // who comes back asks again
+                state.items.retain(|item| item.name != *name);
+                return Err(fault);
+            }
+            let status = match &state.trouble {
+                Some(trouble) if trouble.fault.kind == FaultKind::NotFound => BulkStatus::Stalled {
+                    object: *name,
+                    silent_for: begun.elapsed(),
+                    cause: trouble.fault.to_string(),
+                },
+                Some(trouble) => BulkStatus::Connecting { cause: Some(trouble.fault.to_string()) },
+                None => BulkStatus::Pulling,
+            };
+            drop(state);
+            self.tell(status);
+            let state = self.shared.lock();
+            if !state.is_here(name) {
+                drop(self.shared.changed.wait_timeout(state, CANCEL_LATENCY));
+            }
+        };
+        self.tell(BulkStatus::Pulling);
+        self.current = Some(object);
+        Ok(())
+    }
+
+    fn object(&self) -> &[u8] {
+        self.current.as_deref().unwrap_or_default()
+    }
+
+    fn received(&self) -> u64 {
+        self.shared.lock().stats.bytes
     }
 }
 
