@@ -368,7 +368,7 @@ fn live(plan: &Plan) -> Option<OutcomeKind> {
     let vars = Vars::new().with(&convention.fresh());
     let mut copies = format.blank(&vars, convention.names()).expect("they fit");
     DEAR.with_borrow_mut(|(zstd, workspace, lent)| {
-        lent.patch(); // made before what is bounded
+        mainstay_core::seam::Memory::patch(lent); // made before what is bounded
         for boot in 0..BOOTS_MAX {
             let mut session = Session { world: &world, plan, objects: &objects, format, boot };
             // The driver and core have no heap: what is left is the environment's copies, and what observers format.
