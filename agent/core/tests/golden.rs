@@ -132,7 +132,7 @@ fn delta(content: &[u8]) -> (Route, Vec<(Object, Vec<u8>)>) {
     let table = table(&[Digest::of(&route_page)]);
     let kind = RouteKind::Delta { base: Digest::of(&base()), base_bytes: base().len() as u64 };
     let route = Route { kind, table: Digest::of(&table), bytes: end.len() as u64 };
-    let mut objects = vec![(Object::Table, table), (Object::RoutePage, route_page)];
+    let mut objects = vec![(Object::Table, table), (Object::DeltaPage, route_page)];
     objects.extend(pieces.into_iter().map(|piece| (Object::Piece, piece)));
     (route, objects)
 }
@@ -313,7 +313,7 @@ fn read_bundle(root: &TrustRoot, mut file: &[u8]) -> (VerifiedManifest, Vec<Vec<
             let RouteKind::Delta { base: digest, base_bytes } = delta.kind else { continue };
             assert_eq!((digest, base_bytes), (Digest::of(&base()), base().len() as u64));
             let table = Table::parse(prove(&delta.table, next(Object::Table)), runs).unwrap();
-            let page = prove(&table.page(0).unwrap(), next(Object::RoutePage));
+            let page = prove(&table.page(0).unwrap(), next(Object::DeltaPage));
             let page = RoutePage::parse_delta(page, 0, count, |i| artifact.segment_bytes(i as u32)).unwrap();
             let mut row = Vec::new();
             for i in 0..page.piece_count() {

@@ -201,6 +201,7 @@ pub fn file(plan: &Plan) -> Option<Vec<u8>> {
         Some(b"MSTB") => Object::Table,
         Some(b"MSSP") => Object::SegmentPage,
         Some(b"MSRP") => Object::RoutePage,
+        Some(b"MSDP") => Object::DeltaPage,
         _ => Object::Piece,
     };
     let mut put = |bytes: &[u8]| {

@@ -15,7 +15,7 @@
 //!   for each delta route, in the manifest's order
 //!     Table                         of its pages
 //!     for each run
-//!       RoutePage
+//!       DeltaPage
 //!       Piece …
 //! End                               length 0
 //! ```
@@ -46,6 +46,8 @@ pub enum Object {
     RoutePage = 4,
     /// A piece.
     Piece = 5,
+    /// Encodings, digests and pieces of a run of a delta route.
+    DeltaPage = 6,
     /// Nothing follows.
     End = 255,
 }
@@ -63,9 +65,9 @@ impl Object {
         use Object::*;
         match before {
             Manifest => matches!(self, Table),
-            Table => matches!(self, Table | SegmentPage | RoutePage),
+            Table => matches!(self, Table | SegmentPage | DeltaPage),
             SegmentPage => matches!(self, RoutePage),
-            RoutePage | Piece => matches!(self, Piece | SegmentPage | RoutePage | Table | End),
+            RoutePage | Piece | DeltaPage => matches!(self, Piece | SegmentPage | DeltaPage | Table | End),
             End => false,
         }
     }
@@ -80,6 +82,7 @@ impl Object {
             3 => Object::SegmentPage,
             4 => Object::RoutePage,
             5 => Object::Piece,
+            6 => Object::DeltaPage,
             255 => Object::End,
             _ => {
                 return Err(fault!(

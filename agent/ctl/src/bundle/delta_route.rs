@@ -109,7 +109,7 @@ impl Writing {
         self.first += segments;
         self.pages.push(Digest::of(&route_page));
         self.index_bytes += route_page.len() as u64;
-        write_object(&mut self.out, Object::RoutePage, &route_page)?;
+        write_object(&mut self.out, Object::DeltaPage, &route_page)?;
         for piece in &pieces {
             self.route_bytes += piece.len() as u64;
             write_object(&mut self.out, Object::Piece, piece)?;

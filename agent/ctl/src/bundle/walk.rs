@@ -177,7 +177,7 @@ impl<R: Read> Walk<'_, R> {
             let first = (run * RUN_SEGMENTS_MAX) as u32;
             let count = (artifact.segment_count() - first).min(RUN_SEGMENTS_MAX as u32) as usize;
             let name = table.page(run)?;
-            let page = self.object(Object::RoutePage, &name)?;
+            let page = self.object(Object::DeltaPage, &name)?;
             figures.index_bytes += page.len() as u64;
             let content = |index: usize| artifact.segment_bytes(first + index as u32);
             let page = RoutePage::parse_delta(prove(&name, &page)?, first, count, content)?;

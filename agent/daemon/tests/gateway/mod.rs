@@ -310,7 +310,7 @@ fn delta(base: &[u8], content: &[u8]) -> (Route, Vec<(Object, Vec<u8>)>) {
     let bytes = run.pieces.iter().map(|piece| piece.len() as u64).sum();
     let kind = RouteKind::Delta { base: Digest::of(base), base_bytes: base.len() as u64 };
     let route = Route { kind, table: Digest::of(&table), bytes };
-    let mut objects = vec![(Object::Table, table), (Object::RoutePage, run.route_page)];
+    let mut objects = vec![(Object::Table, table), (Object::DeltaPage, run.route_page)];
     objects.extend(run.pieces.into_iter().map(|piece| (Object::Piece, piece)));
     (route, objects)
 }
