@@ -46,8 +46,9 @@ pub enum Object {
     RoutePage = 4,
     /// A piece.
     Piece = 5,
-    /// Encodings, digests and pieces of a run of a delta route.
-    DeltaPage = 6,
+    /// Encodings, digests and pieces of a run of a delta route. Two bits away from whatever may stand where it does: one bit
+    /// that flips makes none of these of another.
+    DeltaPage = 9,
     /// Nothing follows.
     End = 255,
 }
@@ -82,7 +83,7 @@ impl Object {
             3 => Object::SegmentPage,
             4 => Object::RoutePage,
             5 => Object::Piece,
-            6 => Object::DeltaPage,
+            9 => Object::DeltaPage,
             255 => Object::End,
             _ => {
                 return Err(fault!(

@@ -202,7 +202,7 @@ fn the_header_of_an_object_in_a_file_is_held_to_its_kind() {
     #[rustfmt::skip]
     let cases: [([u8; OBJECT_HEADER_BYTES], &str); 10] = [
         ([0, 0, 0, 0, 0, 0, 0, 0],               "unknown kind of object 0"),
-        ([7, 0, 0, 0, 1, 0, 0, 0],               "unknown kind of object 7"),
+        ([6, 0, 0, 0, 1, 0, 0, 0],               "unknown kind of object 6"),
         ([254, 0, 0, 0, 0, 0, 0, 0],             "unknown kind of object 254"),
         ([5, 1, 0, 0, 1, 0, 0, 0],               "reserved bytes"),
         ([5, 0, 0, 1, 1, 0, 0, 0],               "reserved bytes"),

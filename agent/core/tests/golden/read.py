@@ -138,7 +138,7 @@ def delta_route(a, route, out, count, runs, take):  # 5, 6: what it makes must b
     need(base_bytes <= 1 << 36 and base_bytes, "base")
     for run in range(runs):
         first, n = run * 512, min(512, count - run * 512)
-        r = page(take(6), table.take(32), b"MSDP", first, n); pieces, spans = r.fixed(4), r.fixed(4); kinds = []
+        r = page(take(9), table.take(32), b"MSDP", first, n); pieces, spans = r.fixed(4), r.fixed(4); kinds = []
         for _ in range(spans):
             kind, number = r.take(1)[0], r.fixed(2); need(kind < 5 and number, "span"); kinds += [kind] * number
         need(len(kinds) == n, "spans"); size = lambda i: min(262144, a["size"] - (first + i) * 262144)
