@@ -11,6 +11,7 @@ use mainstay_core::fault;
 use mainstay_core::limits::{RUN_SEGMENTS_MAX, SEGMENT_BYTES};
 use mainstay_core::seam::{Inflate, Result};
 use mainstay_core::trust::{MessageKind, RoleMembers, TrustRoot, seal};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -191,7 +192,23 @@ fn delta(
     Ok(route)
 }
 
+thread_local! {
+    /// Frames that were made before, by content and base: lives differ in what happens, seldom in what is delivered, and a frame
+    /// takes longer than a life.
+    static FRAMES: RefCell<BTreeMap<[Digest; 2], Vec<u8>>> = const { RefCell::new(BTreeMap::new()) };
+}
+
 fn difference(content: &[u8], base: &[u8]) -> Result<Vec<u8>> {
+    let key = [content, base].map(Digest::of);
+    if let Some(frame) = FRAMES.with_borrow(|frames| frames.get(&key).cloned()) {
+        return Ok(frame);
+    }
+    let frame = make_difference(content, base)?;
+    FRAMES.with_borrow_mut(|frames| frames.insert(key, frame.clone()));
+    Ok(frame)
+}
+
+fn make_difference(content: &[u8], base: &[u8]) -> Result<Vec<u8>> {
     struct Held<'a>(&'a [u8]);
     impl Base for Held<'_> {
         fn bytes(&self) -> u64 {
