@@ -112,8 +112,7 @@ impl RunBuilder {
             let [a, b, c, _] = (*length as u32).to_le_bytes();
             route_page.extend_from_slice(&[*encoding as u8, a, b, c]);
         }
-        self.list_pieces(&mut route_page);
-        Run { segment_page: self.segment_page(first), route_page, pieces: self.pieces, digests: self.digests }
+        self.into_run(first, route_page)
     }
 
     /// The same for a delta route: its route page holds the digests too.
@@ -129,7 +128,7 @@ impl RunBuilder {
         }
         for (encoding, length) in &self.segments {
             let [a, b, c, _] = (*length as u32).to_le_bytes();
-            if matches!(encoding, Encoding::Zstd | Encoding::Patch) {
+            if encoding.implied_length(0).is_none() {
                 page.extend_from_slice(&[a, b, c]);
             }
         }
@@ -138,26 +137,18 @@ impl RunBuilder {
                 page.extend_from_slice(&ShortDigest::from(digest).0);
             }
         }
-        self.list_pieces(&mut page);
-        Run {
-            segment_page: self.segment_page(first),
-            route_page: page,
-            pieces: self.pieces,
-            digests: self.digests,
-        }
+        self.into_run(first, page)
     }
 
-    fn segment_page(&self, first: u32) -> Vec<u8> {
-        let mut page = head(b"MSSP", first, self.segments.len() as u32);
-        self.digests.iter().for_each(|d| page.extend_from_slice(&d.0));
-        page
-    }
-
-    fn list_pieces(&self, page: &mut Vec<u8>) {
+    /// The run of a route page that lacks its pieces yet.
+    fn into_run(self, first: u32, mut route_page: Vec<u8>) -> Run {
         for piece in &self.pieces {
-            page.extend_from_slice(&Digest::of(piece).0);
-            page.extend_from_slice(&(piece.len() as u32).to_le_bytes());
+            route_page.extend_from_slice(&Digest::of(piece).0);
+            route_page.extend_from_slice(&(piece.len() as u32).to_le_bytes());
         }
+        let mut segment_page = head(b"MSSP", first, self.segments.len() as u32);
+        self.digests.iter().for_each(|d| segment_page.extend_from_slice(&d.0));
+        Run { segment_page, route_page, pieces: self.pieces, digests: self.digests }
     }
 
     fn close(&mut self) {

@@ -100,7 +100,7 @@ pub struct VerifiedSegment<'a> {
 impl<'a> VerifiedSegment<'a> {
     /// Compares the digest of `bytes` with `digest`, the one that the index lists for the segment at `at`.
     pub fn prove(at: u64, bytes: &'a [u8], digest: &Digest) -> Option<Self> {
-        (Digest::of(bytes) == *digest).then_some(VerifiedSegment { at, bytes })
+        VerifiedSegment::prove_by(at, bytes, &Proof::Whole(*digest))
     }
 
     /// Holds `bytes` against what a page says of the segment at `at`.

@@ -67,12 +67,20 @@ impl Encoding {
         matches!(self, Encoding::Copy | Encoding::Patch)
     }
 
-    /// Can `length` bytes of it make `content` bytes?
-    const fn fits(self, length: usize, content: usize) -> bool {
+    /// The length that it always has for `content` bytes; `None`: one of its own, which a page has to list.
+    pub(super) const fn implied_length(self, content: usize) -> Option<usize> {
         match self {
-            Encoding::Zero | Encoding::Copy => length == 0,
-            Encoding::Raw => length == content,
-            Encoding::Zstd | Encoding::Patch => length > 0 && length < content,
+            Encoding::Zero | Encoding::Copy => Some(0),
+            Encoding::Raw => Some(content),
+            Encoding::Zstd | Encoding::Patch => None,
+        }
+    }
+
+    /// Can `length` bytes of it make `content` bytes?
+    fn fits(self, length: usize, content: usize) -> bool {
+        match self.implied_length(content) {
+            Some(implied) => length == implied,
+            None => length > 0 && length < content,
         }
     }
 }
@@ -156,10 +164,9 @@ impl<'a> RoutePage<'a> {
                 ));
             };
             for place in span {
-                let length = match encoding {
-                    Encoding::Zero | Encoding::Copy => 0,
-                    Encoding::Raw => content(filled) as u32,
-                    Encoding::Zstd | Encoding::Patch => {
+                let length = match encoding.implied_length(content(filled)) {
+                    Some(implied) => implied as u32,
+                    None => {
                         let (&[a, b, c], left) =
                             rest.split_first_chunk().ok_or_else(|| cut("cut short in its lengths"))?;
                         rest = left;
@@ -173,7 +180,7 @@ impl<'a> RoutePage<'a> {
         if filled != count {
             return Err(head.bad_segment(filled, format_args!("no span holds it")));
         }
-        let proofs = segments.iter().take(count).filter(|entry| **entry >> 24 != 0).count();
+        let proofs = segments.iter().take(count).filter(|entry| is_proven(**entry)).count();
         let (proofs, pieces) = rest
             .split_at_checked(proofs * SHORT_DIGEST_BYTES)
             .ok_or_else(|| cut("cut short in its digests"))?;
@@ -230,7 +237,7 @@ impl<'a> RoutePage<'a> {
         if self.segment(index)?.0 == Encoding::Zero {
             return Ok(Some(Proof::Zeros));
         }
-        let before = self.segments.iter().take(index).filter(|entry| **entry >> 24 != 0).count();
+        let before = self.segments.iter().take(index).filter(|entry| is_proven(**entry)).count();
         let proof = proofs.get(before).ok_or_else(|| fault!(Corrupt, "delta page: no digest of {index}"))?;
         Ok(Some(Proof::Short(ShortDigest(*proof))))
     }
@@ -253,6 +260,11 @@ impl<'a> RoutePage<'a> {
 
 const fn entry(encoding: Encoding, length: u32) -> u32 {
     (encoding as u32) << 24 | length // 24 bits
+}
+
+/// Does a delta page hold a digest for it? All but zeros have one.
+const fn is_proven(entry: u32) -> bool {
+    entry >> 24 != Encoding::Zero as u32
 }
 
 /// What both kinds of page begin with.

@@ -224,7 +224,7 @@ fn the_header_of_an_object_in_a_file_is_held_to_its_kind() {
 proptest! {
     #[test]
     fn random_bytes_never_panic(
-        magic in prop::sample::select(vec![*b"MSTB", *b"MSSP", *b"MSRP", *b"XXXX"]),
+        magic in prop::sample::select(vec![*b"MSTB", *b"MSSP", *b"MSRP", *b"MSDP", *b"JUNK"]),
         first in 0u32..3, count in 0u32..5, rest in prop::collection::vec(any::<u8>(), 0..400),
     ) {
         let mut bytes = magic.to_vec();
@@ -235,6 +235,7 @@ proptest! {
         let _ = Table::parse(object(&bytes), first as usize);
         let _ = SegmentPage::parse(object(&bytes), first, count as usize);
         let _ = RoutePage::parse(object(&bytes), first, count as usize, |_| SEGMENT_BYTES);
+        let _ = RoutePage::parse_delta(object(&bytes), first, count as usize, |_| SEGMENT_BYTES);
     }
 
     /// Whoever changes a page has to get past its digest first; past that, it reads as a sound page or not at all.

@@ -168,8 +168,8 @@ pub const SOURCES: &[Source] = &[
     Source {
         name: "a segment is written unproven",
         file: "agent/core/src/bundle/page.rs",
-        from: "(Digest::of(bytes) == *digest).then_some(VerifiedSegment { at, bytes })",
-        to:   "(digest.0.len() == 32).then_some(VerifiedSegment { at, bytes })",
+        from: "proof.holds(bytes).then_some(VerifiedSegment { at, bytes })",
+        to:   "(*proof != Proof::Zeros || bytes.len() < usize::MAX).then_some(VerifiedSegment { at, bytes })",
         test: core("install", "pages_that_lie_are_refused_and_no_unproven_byte_is_written"),
     },
     Source {

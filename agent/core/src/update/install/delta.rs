@@ -20,7 +20,7 @@ use super::space::{Buffers, Cursor, Set, Space};
 use super::{Installer, Run, beyond, run_of, table_bytes};
 use crate::boot::Group;
 use crate::bundle::patch::{Base, unpatch};
-use crate::bundle::{Artifact, Encoding, ROUTE_PAGE_BYTES_MAX, RoutePage, SegmentPage, Table};
+use crate::bundle::{Artifact, Encoding, ROUTE_PAGE_BYTES_MAX, RoutePage, Table};
 use crate::digest::Digest;
 use crate::fault;
 use crate::fault::{Fault, FaultKind};
@@ -134,22 +134,15 @@ impl Installer<'_> {
         work: &mut Buffers<'_>,
     ) -> Result<()> {
         let runs = artifact.run_count();
-        let (first, count) = run_of(artifact, run);
-        let (table, segment_page) =
-            spare.split_at_mut_checked(crate::bundle::TABLE_BYTES_MAX).ok_or_else(beyond)?;
+        let (table, segment_page) = Space::split(spare)?;
         let full = artifact.full_route()?.table;
         let [segments, route] = [artifact.segments, full].map(|name| {
             let table = self.fetch(&name, table_bytes(runs), table)?;
             Table::parse(table, runs)?.page(run)
         });
-        let page = self.fetch(&segments?, table_bytes(count), segment_page)?;
-        let segments = Some(SegmentPage::parse(page, first, count)?);
-        let page = self.fetch(&route?, ROUTE_PAGE_BYTES_MAX, page_room)?;
-        let content = |index: usize| artifact.segment_bytes(first + index as u32);
-        let route = RoutePage::parse(page, first, count, content)?;
         let place = (run == 0).then_some(Place { route: full, at: 0 });
-        let only = Some(only);
-        let run = Run { first, count, route, segments, place, next_pages: heapless::Vec::new(), only };
+        let run = self.full_run(artifact, run, [segments?, route?], segment_page, page_room)?;
+        let run = Run { place, only: Some(only), ..run };
         self.run(artifact, &run, &mut Patches::none(), work)
     }
 

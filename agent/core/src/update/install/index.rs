@@ -85,12 +85,10 @@ impl Installer<'_> {
             }
             let Some(proven) = VerifiedSegment::prove_by(at, buffer, &proof) else { continue };
             if place == here {
-                self.progress.kept += bytes as u64;
+                self.kept(bytes);
             } else {
-                self.slots.write(self.target, class, &proven)?;
-                self.progress.copied += bytes as u64;
+                self.write_copied(class, &proven)?;
             }
-            self.made(bytes);
             return Ok(Some(true));
         }
         Ok(Some(false))

@@ -143,8 +143,7 @@ impl Installer<'_> {
             && self.slots.read_back(self.target, class, at, buffer).is_ok()
             && proof.holds(buffer);
         if stands {
-            self.progress.kept += bytes as u64;
-            self.made(bytes);
+            self.kept(bytes);
         }
         Ok(stands)
     }
@@ -168,8 +167,7 @@ impl Installer<'_> {
             && self.slots.read_back(self.target, class, at, buffer).is_ok()
             && Proof::Zeros.holds(buffer);
         if stands && proof == Proof::Zeros {
-            self.progress.kept += bytes as u64;
-            self.made(bytes);
+            self.kept(bytes);
             return Ok(());
         }
         buffer.fill(0);
@@ -179,11 +177,12 @@ impl Installer<'_> {
                 "{class}: segment at {at}: encoded as zero, but its digest is not zero's"
             ));
         };
-        match stands {
-            true => self.progress.kept += bytes as u64,
-            false => self.slots.write(self.target, class, &segment)?,
+        if stands {
+            self.kept(bytes);
+        } else {
+            self.slots.write(self.target, class, &segment)?;
+            self.made(bytes);
         }
-        self.made(bytes);
         Ok(())
     }
 
@@ -197,12 +196,10 @@ impl Installer<'_> {
         }
         let Some(segment) = VerifiedSegment::prove_by(at, buffer, &proof) else { return Ok(false) };
         if self.reuse.target && self.equals(class, &segment, buffers.encoded) {
-            self.progress.kept += bytes as u64;
+            self.kept(bytes);
         } else {
-            self.slots.write(self.target, class, &segment)?;
-            self.progress.copied += bytes as u64;
+            self.write_copied(class, &segment)?;
         }
-        self.made(bytes);
         Ok(true)
     }
 
@@ -229,9 +226,7 @@ impl Installer<'_> {
             && self.slots.read_back(self.target.other(), class, at, buffer).is_ok()
             && let Some(segment) = VerifiedSegment::prove_by(at, buffer, &proof)
         {
-            self.slots.write(self.target, class, &segment)?;
-            self.progress.copied += bytes as u64;
-            self.made(bytes);
+            self.write_copied(class, &segment)?;
             return Ok(true);
         }
         Ok(false)

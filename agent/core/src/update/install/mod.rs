@@ -33,7 +33,7 @@ pub use space::WORKSPACE_BYTES;
 use crate::boot::Group;
 use crate::bundle::{
     Artifact, Proof, ROUTE_PAGE_BYTES_MAX, RoutePage, SEGMENT_PAGE_BYTES_MAX, SegmentPage, Table,
-    VerifiedObject,
+    VerifiedObject, VerifiedSegment,
 };
 use crate::digest::Digest;
 use crate::fault;
@@ -207,12 +207,7 @@ impl<'a> Installer<'a> {
         // How many bytes of pieces lie before a run in the midst, only the pages before it would say.
         let mut place = (from == 0).then_some(Place { route: full.table, at: 0 });
         for run in from..runs {
-            let (first, count) = run_of(artifact, run);
-            let page = self.fetch(&segment_table.page(run)?, table_bytes(count), segment_page)?;
-            let segments = SegmentPage::parse(page, first, count)?;
-            let page = self.fetch(&route_table.page(run)?, ROUTE_PAGE_BYTES_MAX, route_page)?;
-            let content = |index: usize| artifact.segment_bytes(first + index as u32);
-            let route = RoutePage::parse(page, first, count, content)?;
+            let pages = [segment_table.page(run)?, route_table.page(run)?];
             let next_pages = match run + 1 {
                 next if next < runs => heapless::Vec::from_array([
                     (segment_table.page(next)?, SEGMENT_PAGE_BYTES_MAX),
@@ -220,11 +215,30 @@ impl<'a> Installer<'a> {
                 ]),
                 _ => heapless::Vec::new(),
             };
-            let run = Run { first, count, route, segments: Some(segments), place, next_pages, only: None };
+            let run = self.full_run(artifact, run, pages, segment_page, route_page)?;
+            let run = Run { place, next_pages, ..run };
             self.run(artifact, &run, &mut Patches::none(), work)?;
             place = run.next_place()?;
         }
         Ok(())
+    }
+
+    /// Fetches the two pages of a run of the full route.
+    fn full_run<'p>(
+        &mut self,
+        artifact: &Artifact,
+        run: usize,
+        [segment_page, route_page]: [Digest; 2],
+        segments: &'p mut [u8],
+        route: &'p mut [u8],
+    ) -> Result<Run<'p>> {
+        let (first, count) = run_of(artifact, run);
+        let page = self.fetch(&segment_page, table_bytes(count), segments)?;
+        let segments = Some(SegmentPage::parse(page, first, count)?);
+        let page = self.fetch(&route_page, ROUTE_PAGE_BYTES_MAX, route)?;
+        let content = |index: usize| artifact.segment_bytes(first + index as u32);
+        let route = RoutePage::parse(page, first, count, content)?;
+        Ok(Run { first, count, route, segments, place: None, next_pages: heapless::Vec::new(), only: None })
     }
 
     /// Fetches an object into `out` and proves it; asks again as long as the source has another place to ask, up to a
@@ -240,6 +254,20 @@ impl<'a> Installer<'a> {
             self.source.refute(name)?;
         }
         Err(fault!(Corrupt, "object {name:?}: what the source gave was not it, {FETCHES_MAX} times"))
+    }
+
+    /// So many bytes of the content stood in the target already.
+    fn kept(&mut self, bytes: usize) {
+        self.progress.kept += bytes as u64;
+        self.made(bytes);
+    }
+
+    /// Writes what a group of this gateway has given.
+    fn write_copied(&mut self, class: &str, segment: &VerifiedSegment<'_>) -> Result<()> {
+        self.slots.write(self.target, class, segment)?;
+        self.progress.copied += segment.bytes().len() as u64;
+        self.made(segment.bytes().len());
+        Ok(())
     }
 
     /// So many bytes more of the content stand in the target.

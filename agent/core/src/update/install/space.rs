@@ -52,7 +52,7 @@ impl<'w> Space<'w> {
     }
 
     /// The spare part as a table and a segment page.
-    pub fn split<'s>(spare: &'s mut &'w mut [u8]) -> Result<(&'s mut [u8], &'s mut [u8])> {
+    pub fn split(spare: &mut [u8]) -> Result<(&mut [u8], &mut [u8])> {
         spare.split_at_mut_checked(TABLE_BYTES_MAX).ok_or_else(beyond)
     }
 }
