@@ -24,6 +24,7 @@ pub mod control;
 pub mod https;
 mod link;
 pub mod meter;
+mod places;
 mod pull;
 pub mod sources;
 pub mod topics;

@@ -10,11 +10,11 @@
 
 use super::bulk::CANCEL_LATENCY;
 use super::meter::Meter;
+use super::places::Places;
 use mainstay_core::digest::Digest;
 use mainstay_core::fault;
 use mainstay_core::fault::{Fault, FaultKind};
 use mainstay_core::seam::{PieceSource, Place, Result};
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -93,7 +93,7 @@ pub struct Sources {
     elsewhere: Option<Digest>,
     /// Objects in a row that had to be.
     misses: u32,
-    places: VecDeque<(Digest, Place)>,
+    places: Places<PLACES_MAX>,
     /// What was announced, and is owed for.
     asked: Vec<Digest>,
     meter: Arc<Meter>,
@@ -129,7 +129,7 @@ impl Sources {
             gave: 0,
             elsewhere: None,
             misses: 0,
-            places: VecDeque::new(),
+            places: Places::default(),
             asked: Vec::new(),
             meter,
             cancel,
@@ -154,7 +154,7 @@ impl Sources {
 
     /// Asks one side, and tells it where the object lies.
     fn bring(&mut self, which: usize, name: &Digest, bytes: u32) -> Result<()> {
-        let place = self.places.iter().find(|(known, _)| known == name).map(|(_, place)| *place);
+        let place = self.places.get(name);
         let opened = self.side(which)?;
         if let Some(place) = place {
             opened.side.place(name, bytes, place);
@@ -223,7 +223,7 @@ impl Sources {
     /// What was announced has come, or is not wanted any more.
     fn is_done(&mut self, name: &Digest) {
         self.asked.retain(|asked| asked != name);
-        self.places.retain(|(known, _)| known != name);
+        self.places.take(name);
     }
 
     fn fetched(&self) -> &[u8] {
@@ -233,13 +233,7 @@ impl Sources {
 
 impl PieceSource for Sources {
     fn place(&mut self, name: &Digest, _bytes: u32, place: Place) {
-        if self.places.iter().any(|(known, _)| known == name) {
-            return;
-        }
-        if self.places.len() >= PLACES_MAX {
-            self.places.pop_front();
-        }
-        self.places.push_back((*name, place));
+        self.places.note(name, place);
     }
 
     fn prefetch(&mut self, name: &Digest, bytes: u32) -> bool {
@@ -247,7 +241,7 @@ impl PieceSource for Sources {
         if !asked && (self.meter.wait(Instant::now()).is_some() || self.meter.used_up().is_some()) {
             return false;
         }
-        let place = self.places.iter().find(|(known, _)| known == name).map(|(_, place)| *place);
+        let place = self.places.get(name);
         let Ok(opened) = self.side(self.now) else { return false }; // `fetch` says why
         if let Some(place) = place {
             opened.side.place(name, bytes, place);

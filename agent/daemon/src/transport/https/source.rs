@@ -22,6 +22,7 @@ use super::Depot;
 use super::connection::{Connection, Target};
 use crate::transport::backoff::Backoff;
 use crate::transport::bulk::{BulkStatus, CANCEL_LATENCY, STATUS_EVERY};
+use crate::transport::places::Places;
 use crate::transport::pull::{LIES_MAX, Stats};
 use crate::transport::sources::Side;
 use mainstay_core::digest::Digest;
@@ -134,14 +135,7 @@ impl PieceSource for HttpsSource {
     }
 
     fn place(&mut self, name: &Digest, _bytes: u32, place: Place) {
-        let mut state = self.shared.lock();
-        if state.places.iter().any(|(known, _)| known == name) {
-            return;
-        }
-        if state.places.len() >= PLACES_MAX {
-            state.places.pop_front();
-        }
-        state.places.push_back((*name, place));
+        self.shared.lock().places.note(name, place);
     }
 
     fn fetch(&mut self, name: &Digest, bytes: u32) -> Result<&[u8]> {
@@ -275,7 +269,7 @@ impl Shared {
 struct State {
     /// In the order in which they were announced.
     items: Vec<Item>,
-    places: VecDeque<(Digest, Place)>,
+    places: Places<PLACES_MAX>,
     stopped: bool,
     /// Close the two connections, from whatever they wait for.
     closers: [Option<TcpStream>; 2],
@@ -323,8 +317,7 @@ impl State {
         if full && !urgent && !self.items.is_empty() {
             return false;
         }
-        let at = self.places.iter().position(|(known, _)| known == name);
-        let place = at.and_then(|at| self.places.remove(at)).map(|(_, place)| place);
+        let place = self.places.take(name);
         let bytes = bytes.min(OBJECT_BYTES_MAX as u32);
         let item = Item { name: *name, bytes, place, step: Step::Waiting, urgent, object: Vec::new() };
         match urgent {
