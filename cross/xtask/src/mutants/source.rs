@@ -119,7 +119,8 @@ fn cargo_test(tree: &Path, test: Test) -> Command {
     cargo
 }
 
-/// Brings the copy up to date. A file that is the same already is left alone, so that cargo finds it as old as it was.
+/// Brings the copy up to date. A file that is the same already is left alone, so that cargo finds it as old as it was; one that
+/// is no source any more goes: a module that became a folder would else stand there twice.
 fn copy_of_the_sources() -> Result<PathBuf, String> {
     let tree = target_dir().join("mutants/tree");
     make_folder(&tree)?;
@@ -130,7 +131,9 @@ fn copy_of_the_sources() -> Result<PathBuf, String> {
         let read_by_tests = CRATES.iter().any(|folder| name.starts_with(folder));
         !name.is_empty() && (rust || read_by_tests)
     };
-    for name in listed.split('\0').filter(wanted) {
+    let names: BTreeSet<&str> = listed.split('\0').filter(wanted).collect();
+    remove_others(&tree, &tree, &names)?;
+    for name in names {
         let (from, to) = (workspace().join(name), tree.join(name));
         let Ok(bytes) = std::fs::read(&from) else { continue }; // taken away, and not yet committed
         if read(&to).ok().as_ref() != Some(&bytes) {
@@ -138,6 +141,21 @@ fn copy_of_the_sources() -> Result<PathBuf, String> {
         }
     }
     Ok(tree)
+}
+
+/// Removes the files below `folder`, which lies in `tree`, that are not among `names`.
+fn remove_others(tree: &Path, folder: &Path, names: &BTreeSet<&str>) -> Result<(), String> {
+    let wrong = |path: &Path, e: std::io::Error| format!("{}: {e}", path.display());
+    for entry in std::fs::read_dir(folder).map_err(|e| wrong(folder, e))? {
+        let path = entry.map_err(|e| wrong(folder, e))?.path();
+        let name = path.strip_prefix(tree).ok().and_then(Path::to_str);
+        if path.is_dir() {
+            remove_others(tree, &path, names)?;
+        } else if !name.is_some_and(|name| names.contains(name) && workspace().join(name).exists()) {
+            std::fs::remove_file(&path).map_err(|e| wrong(&path, e))?;
+        }
+    }
+    Ok(())
 }
 
 /// Folders of which a crate includes more than Rust.
