@@ -4,7 +4,8 @@
 //! to themselves, `--threads N` uses N threads, `--level N` is zstd's, `--reach-itself` lets
 //! patches copy from the new image's earlier segments, `--prove` makes the new image again from what was made.
 
-use mainstayctl::delta::{How, Reach, Way, make_within, prove};
+use mainstay_core::bundle::Encoding;
+use mainstayctl::delta::{How, Reach, make_within, prove};
 use mainstayctl::layout::ImageFile;
 use std::error::Error;
 use std::fs::read_to_string;
@@ -32,8 +33,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         Ok(())
     })?;
-    for way in [Way::Zero, Way::Copy, Way::Patch, Way::Zstd, Way::Raw] {
-        let tally = summary.ways[way as usize];
+    for way in [Encoding::Zero, Encoding::Copy, Encoding::Patch, Encoding::Zstd, Encoding::Raw] {
+        let tally = summary.encodings[way as usize];
         println!("{:>10} bytes in {:>6} segments: {way:?}", tally.bytes, tally.segments);
     }
     println!("{:>10} bytes in {:>6} pieces", summary.bytes(), summary.pieces);

@@ -2,6 +2,7 @@
 
 use crate::fail;
 use crate::fail::{Failure, Result, Within};
+use mainstay_core::digest::{Digest, Hasher};
 use std::fs::{self, File, Permissions};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -67,6 +68,23 @@ impl NewFile {
         File::open(folder).and_then(|f| f.sync_all()).within(|| folder.display())
     }
 }
+
+/// SHA-256 of what is left of a file; `read` hears of bytes as they are read.
+pub fn digest_of(mut file: &File, read: &mut dyn FnMut(u64)) -> Result<Digest> {
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; HASH_BUFFER_BYTES];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finish()),
+            n => {
+                hasher.update(&buffer[..n]);
+                read(n as u64);
+            }
+        }
+    }
+}
+
+const HASH_BUFFER_BYTES: usize = 256 * 1024;
 
 /// Writes a small file whole.
 pub fn write_whole(path: &Path, bytes: &[u8], mode: u32, replace: bool) -> Result<()> {

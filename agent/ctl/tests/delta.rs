@@ -1,8 +1,9 @@
 //! Deltas of synthetic images. What they are to cost stands in each test; that they work, every test proves with [`prove`].
 
+use mainstay_core::bundle::Encoding;
 use mainstay_core::limits::{OBJECT_BYTES_MAX, RUN_SEGMENTS_MAX, SEGMENT_BYTES};
 use mainstayctl::Result;
-use mainstayctl::delta::{How, Made, Reach, Summary, Way, make, make_within, prove};
+use mainstayctl::delta::{How, Made, Reach, Summary, make, make_within, prove};
 use mainstayctl::layout::ReadAt;
 
 /// Bytes that nothing compresses and nothing repeats.
@@ -52,8 +53,8 @@ fn delta(base: &[u8], new: &[u8]) -> (Vec<(u32, Made)>, Summary) {
     delta_by(&base, &new, HOW)
 }
 
-fn ways(all: &[(u32, Made)]) -> Vec<Way> {
-    all.iter().map(|(_, made)| made.way).collect()
+fn ways(all: &[(u32, Made)]) -> Vec<Encoding> {
+    all.iter().map(|(_, made)| made.encoding).collect()
 }
 
 /// What the segments cost without a base.
@@ -71,11 +72,11 @@ fn one_changed_byte_costs_some_bytes_and_its_segment_alone() {
     let mut new = base.clone();
     new[2 * SEGMENT_BYTES + 12345] ^= 0x40;
     let (all, summary) = delta(&base, &new);
-    assert_eq!(ways(&all), [Way::Copy, Way::Copy, Way::Patch, Way::Copy, Way::Copy]);
+    assert_eq!(ways(&all), [Encoding::Copy, Encoding::Copy, Encoding::Patch, Encoding::Copy, Encoding::Copy]);
     assert!(summary.bytes() < 40, "{} bytes", summary.bytes());
 
     let (all, summary) = delta(&base, &base);
-    assert_eq!((ways(&all), summary.bytes()), (vec![Way::Copy; 5], 0));
+    assert_eq!((ways(&all), summary.bytes()), (vec![Encoding::Copy; 5], 0));
 }
 
 #[test]
@@ -114,7 +115,7 @@ fn zstd_is_taken_where_it_is_smaller_than_a_patch_that_explains_nearly_all() {
     }
     for level in [3, 19] {
         let (all, summary) = delta_by(&base, &new, How { level, ..HOW });
-        assert_eq!(ways(&all), [Way::Zstd]);
+        assert_eq!(ways(&all), [Encoding::Zstd]);
         assert!(summary.bytes() < 500, "{} bytes by level {level}", summary.bytes());
     }
 }
@@ -220,12 +221,12 @@ fn a_broken_frame_is_found_by_proving_it() {
     let mut new = [&noise(3000, 2), &base[..2 * SEGMENT_BYTES]].concat();
     new[SEGMENT_BYTES + 99] ^= 1;
     let (all, _) = delta(&base, &new);
-    assert_eq!(ways(&all)[..2], [Way::Patch, Way::Patch]);
+    assert_eq!(ways(&all)[..2], [Encoding::Patch, Encoding::Patch]);
     type Damage = fn(&mut Vec<(u32, Made)>);
     let breaks: [(&str, Damage); 7] = [
         ("a bit", |all| all[1].1.bytes[5] ^= 1),
         ("cut short", |all| all[0].1.bytes.truncate(1000)),
-        ("another way", |all| all[1].1.way = Way::Copy),
+        ("another way", |all| all[1].1.encoding = Encoding::Copy),
         ("bytes too many", |all| all[1].1.bytes.extend(1..9)),
         ("what was learned is forgotten", |all| all[1].1.begins_piece = true),
         ("one missing", |all| drop(all.remove(1))),

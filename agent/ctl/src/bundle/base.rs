@@ -6,14 +6,14 @@
 use super::{BundleReader, Depth, walk_content};
 use crate::fail;
 use crate::fail::{Result, Within};
-use crate::files::scratch_beside;
+use crate::files::{digest_of, scratch_beside};
 use crate::layout::ImageFile;
 use crate::meter::{Audience, Meter};
 use mainstay_core::bundle::BUNDLE_MAGIC;
-use mainstay_core::digest::{Digest, Hasher};
+use mainstay_core::digest::Digest;
 use mainstay_core::limits::ARTIFACT_BYTES_MAX;
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// A base as it was named: for which class, and where.
@@ -105,19 +105,10 @@ fn image(spec: &BaseSpec, classes: &[&str], audience: Audience) -> Result<Base> 
         ));
     }
     let mut meter = Meter::start(audience, "read base", Some(bytes));
-    let mut hasher = Hasher::new();
-    let mut reader = BufReader::with_capacity(BUFFER_BYTES, &image);
-    let mut buffer = vec![0; BUFFER_BYTES];
-    loop {
-        match reader.read(&mut buffer).within(|| path.display())? {
-            0 => break,
-            n => hasher.update(&buffer[..n]),
-        }
-        meter.add(BUFFER_BYTES as u64);
-    }
+    let digest = digest_of(&image, &mut |bytes| meter.add(bytes)).within(|| path.display())?;
     meter.finish();
     let image = ImageFile::new(image).within(|| path.display())?;
-    Ok(Base { class, name: path.display().to_string(), image, bytes, digest: hasher.finish() })
+    Ok(Base { class, name: path.display().to_string(), image, bytes, digest })
 }
 
 /// Makes the content of each artifact of a bundle.
@@ -155,5 +146,3 @@ fn unpack(path: &Path, beside: &Path, audience: Audience) -> Result<Vec<Base>> {
     });
     bases.collect()
 }
-
-const BUFFER_BYTES: usize = 256 * 1024;

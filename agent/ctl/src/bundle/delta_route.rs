@@ -3,12 +3,12 @@
 
 use super::base::Base;
 use super::writer::write_object;
-use crate::delta::{How, Made, Reach, Summary, Way, make_within};
+use crate::delta::{How, Made, Reach, Summary, make_within};
 use crate::fail;
 use crate::fail::Result;
 use crate::layout::ReadAt;
 use mainstay_core::bundle::author::{Run, RunBuilder, table};
-use mainstay_core::bundle::{Encoding, Object, Route, RouteKind};
+use mainstay_core::bundle::{Object, Route, RouteKind};
 use mainstay_core::digest::Digest;
 use mainstay_core::limits::RUN_SEGMENTS_MAX;
 use std::io::Write;
@@ -34,6 +34,11 @@ impl DeltaRoute {
     pub const fn bytes(&self) -> u64 {
         self.route.bytes + self.index_bytes
     }
+}
+
+/// Is a delta route of `bytes` worth what a gateway reads for it? It has to save more than a fiftieth of the full one.
+pub const fn is_worth_it(bytes: u64, full_bytes: u64) -> bool {
+    bytes < full_bytes - full_bytes / 50
 }
 
 /// Makes the route from `base` to `new`, whose segments have these `digests`; its objects go into `objects`.
@@ -85,14 +90,7 @@ struct Writing {
 
 impl Writing {
     fn take(&mut self, digest: Digest, made: Made) -> Result<()> {
-        let encoding = match made.way {
-            Way::Zero => Encoding::Zero,
-            Way::Copy => Encoding::Copy,
-            Way::Patch => Encoding::Patch,
-            Way::Zstd => Encoding::Zstd,
-            Way::Raw => Encoding::Raw,
-        };
-        self.run.push_delta(digest, encoding, &made.bytes, made.begins_piece)?;
+        self.run.push_delta(digest, made.encoding, &made.bytes, made.begins_piece)?;
         match self.run.len() {
             RUN_SEGMENTS_MAX => self.end_run(),
             _ => Ok(()),

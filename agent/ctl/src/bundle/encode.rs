@@ -10,8 +10,8 @@
 
 use crate::fail;
 use crate::fail::{Failure, Result};
-use mainstay_core::bundle::Encoding;
 use mainstay_core::bundle::author::{Run, RunBuilder};
+use mainstay_core::bundle::{Encoding, Proof};
 use mainstay_core::digest::{Digest, Hasher};
 use mainstay_core::limits::{ARTIFACT_BYTES_MAX, RUN_SEGMENTS_MAX, SEGMENT_BYTES};
 use std::collections::BTreeMap;
@@ -140,7 +140,7 @@ fn work(jobs: &Mutex<Receiver<(u32, Vec<u8>)>>, done: &Sender<(u32, Result<Encod
 
 fn encode_segment(zstd: &mut CCtx<'_>, content: Vec<u8>, level: i32) -> Result<Encoded> {
     let digest = Digest::of(&content);
-    if ZEROS.get(..content.len()).is_some_and(|zeros| zeros == content) {
+    if Proof::Zeros.holds(&content) {
         return Ok(Encoded { digest, encoding: Encoding::Zero, content, frame: Vec::new() });
     }
     let mut frame = vec![0; zstd_safe::compress_bound(content.len())];
@@ -184,4 +184,3 @@ fn gather(
 
 /// One in the reader, one with the worker, and two waiting: 1 MiB for each thread.
 const BUFFERS_PER_THREAD: usize = 4;
-static ZEROS: [u8; SEGMENT_BYTES] = [0; SEGMENT_BYTES];

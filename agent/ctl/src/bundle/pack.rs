@@ -8,7 +8,7 @@
 //! out, and where there are more than a manifest holds, those that save least.
 
 use super::base::{self, Base, BaseSpec};
-use super::delta_route::{DeltaRoute, delta_route};
+use super::delta_route::{DeltaRoute, delta_route, is_worth_it};
 use super::encode::{Content, How, encode};
 use super::packed::{Packed, PackedDelta};
 use super::writer::{BundleWriter, write_object};
@@ -166,8 +166,8 @@ fn choose(
     deltas: &mut Vec<PackedDelta>,
 ) -> Vec<DeltaRoute> {
     let room = ROUTES_MAX - packed.artifact.routes.len();
-    let worth = packed.full_bytes - packed.full_bytes / SAVING_PART_MIN;
-    let mut sizes: Vec<u64> = made.iter().map(DeltaRoute::bytes).filter(|b| *b < worth).collect();
+    let worth = |bytes: &u64| is_worth_it(*bytes, packed.full_bytes);
+    let mut sizes: Vec<u64> = made.iter().map(DeltaRoute::bytes).filter(worth).collect();
     sizes.sort_unstable();
     let most = sizes.get(..room.min(sizes.len())).and_then(<[u64]>::last).copied();
     let mut kept = Vec::new();
@@ -298,6 +298,4 @@ fn unsigned_name(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// A delta route that saves less than a fiftieth of the full one is not worth what a gateway reads for it.
-const SAVING_PART_MIN: u64 = 50;
 const SCRATCH_BUFFER_BYTES: usize = 256 * 1024;

@@ -1,6 +1,7 @@
 //! What was packed, for people and for programs.
 
 use super::Head;
+use super::delta_route::is_worth_it;
 use crate::delta;
 use crate::hints::Hint;
 use crate::meter::size;
@@ -96,7 +97,7 @@ impl PackedDelta {
     fn text(&self) -> String {
         let PackedDelta { class, base, bytes, full_bytes, .. } = self;
         if !self.kept {
-            let why = match bytes * 50 < full_bytes * 49 {
+            let why = match is_worth_it(*bytes, *full_bytes) {
                 true => "other bases save more, and a bundle has room for seven",
                 false => "it saves less than a fiftieth of the full route",
             };

@@ -7,16 +7,15 @@ use crate::bundle::pack::{Plan, pack as make};
 use crate::bundle::sign::sign as add;
 use crate::bundle::{Depth, Head};
 use crate::fail;
-use crate::fail::Result;
+use crate::fail::{Result, Within};
 use crate::meter::{Audience, size};
 use crate::values::{now_s, time};
-use crate::{keys, publish, trust};
+use crate::{files, keys, publish, trust};
 use clap::{Args, value_parser};
 use mainstay_core::bundle::{Manifest, Provenance, TrialPolicy};
-use mainstay_core::digest::{Digest, Hasher};
+use mainstay_core::digest::Digest;
 use mainstay_core::limits::{TRIAL_SECONDS_DEFAULT, TRIES_DEFAULT};
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
@@ -217,16 +216,8 @@ fn bounded<const N: usize>(what: &str, text: &str) -> Result<heapless::String<N>
 }
 
 fn digest_of(path: &Path) -> Result<Digest> {
-    let wrong = |e: std::io::Error| crate::Failure::from(e).within(path.display());
-    let mut file = File::open(path).map_err(wrong)?;
-    let mut hasher = Hasher::new();
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        match file.read(&mut buffer).map_err(wrong)? {
-            0 => return Ok(hasher.finish()),
-            n => hasher.update(&buffer[..n]),
-        }
-    }
+    let file = File::open(path).within(|| path.display())?;
+    files::digest_of(&file, &mut |_| ()).within(|| path.display())
 }
 
 pub(super) fn sign(command: &Sign, audience: Audience) -> Result<()> {

@@ -7,6 +7,7 @@ use super::prove::Before;
 use crate::Result;
 use crate::fail;
 use crate::layout::ReadAt;
+use mainstay_core::bundle::Proof;
 use mainstay_core::bundle::patch::{From, Op, Transform};
 use mainstay_core::limits::SEGMENT_BYTES;
 
@@ -70,7 +71,7 @@ pub fn draft(before: &Before<'_>, new: &dyn ReadAt, plan: &Plan, index: usize, l
 }
 
 fn free(base: &dyn ReadAt, at: u64, content: &[u8]) -> Result<Free> {
-    if ZEROS.starts_with(content) {
+    if Proof::Zeros.holds(content) {
         return Ok(Free::Zero);
     }
     if base.bytes() < at + content.len() as u64 {
@@ -190,4 +191,3 @@ pub fn differing(a: &[u8], b: &[u8]) -> u64 {
 const OPERATION: u64 = 4;
 /// From an eighth of new or wrong bytes on, zstd may well be smaller than a patch.
 const LIKELY: u64 = 8;
-static ZEROS: [u8; SEGMENT_BYTES] = [0; SEGMENT_BYTES];

@@ -11,9 +11,10 @@ use super::draft::{Draft, Free, draft, zstd};
 use super::parallel::in_parallel;
 use super::plan::Plan;
 use super::prove::{Before, Maker};
-use super::{How, Made, Source, Summary, Way};
+use super::{How, Made, Source, Summary};
 use crate::Result;
 use crate::layout::ReadAt;
+use mainstay_core::bundle::Encoding;
 use mainstay_core::bundle::patch::{Map, Op, PatchState, Transform, patch_with};
 use mainstay_core::limits::*;
 use std::collections::BTreeMap;
@@ -84,12 +85,12 @@ impl<'a> Row<'a> {
         if begins_run {
             self.begin();
         }
-        let (way, bytes, begins_piece) = match draft.free {
-            Free::Zero => (Way::Zero, Vec::new(), false),
-            Free::Copy => (Way::Copy, Vec::new(), false),
+        let (encoding, bytes, begins_piece) = match draft.free {
+            Free::Zero => (Encoding::Zero, Vec::new(), false),
+            Free::Copy => (Encoding::Copy, Vec::new(), false),
             Free::No => self.smallest(draft)?,
         };
-        let made = Made { way, bytes, begins_piece: begins_piece || begins_run };
+        let made = Made { encoding, bytes, begins_piece: begins_piece || begins_run };
         if self.used == 0 && !made.bytes.is_empty() || begins_piece {
             self.summary.pieces += made.bytes.len().div_ceil(OBJECT_BYTES_MAX) as u32;
         }
@@ -111,7 +112,7 @@ impl<'a> Row<'a> {
 
     /// The smallest way, and whether a piece begins with it. What is alone in its pieces leaves no room behind it, so the next
     /// begins one.
-    fn smallest(&mut self, draft: &Draft) -> Result<(Way, Vec<u8>, bool)> {
+    fn smallest(&mut self, draft: &Draft) -> Result<(Encoding, Vec<u8>, bool)> {
         let patch = self.patch(draft)?;
         let slow = (draft.extra / SLOW) as usize;
         let limit = patch.as_ref().map_or(draft.content.len(), |(tried, _)| tried.frame.len() + slow);
@@ -123,10 +124,10 @@ impl<'a> Row<'a> {
                 }
                 (self.state, self.map) = (tried.state, tried.map);
                 self.wrong = (self.wrong.0 + draft.wrong.0, self.wrong.1 + draft.wrong.1);
-                return Ok((Way::Patch, tried.frame, begins));
+                return Ok((Encoding::Patch, tried.frame, begins));
             }
-            (_, Some(frame)) => (Way::Zstd, frame),
-            (_, None) => (Way::Raw, draft.content.clone()),
+            (_, Some(frame)) => (Encoding::Zstd, frame),
+            (_, None) => (Encoding::Raw, draft.content.clone()),
         };
         let begins = !self.fits(bytes.len());
         if begins {
@@ -190,7 +191,7 @@ impl<'a> Row<'a> {
     }
 
     fn count(&mut self, draft: &Draft, made: &Made) {
-        let tally = &mut self.summary.ways[made.way as usize];
+        let tally = &mut self.summary.encodings[made.encoding as usize];
         (tally.segments, tally.bytes) = (tally.segments + 1, tally.bytes + made.bytes.len() as u64);
         let total: u64 = draft.weights.iter().map(|(_, weight)| weight).sum();
         let (mut summed, mut given) = (0, 0);

@@ -35,31 +35,17 @@ pub use prove::prove;
 
 use crate::Result;
 use crate::layout::ReadAt;
-
-/// How a segment is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Way {
-    /// All of it is zero; no bytes.
-    Zero,
-    /// It stands at the same place of the base; no bytes.
-    Copy,
-    /// A frame of core's patch codec.
-    Patch,
-    /// A zstd frame.
-    Zstd,
-    /// Its bytes.
-    Raw,
-}
+use mainstay_core::bundle::Encoding;
 
 /// A segment, encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Made {
     /// How.
-    pub way: Way,
+    pub encoding: Encoding,
     /// What travels.
     pub bytes: Vec<u8>,
     /// A piece begins with this segment: nothing that patches have learned before it counts. True where a run begins, whatever
-    /// the way is.
+    /// the encoding is.
     pub begins_piece: bool,
 }
 
@@ -77,8 +63,8 @@ pub struct How {
 /// What came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Segments and encoded bytes by [`Way`], in its order.
-    pub ways: [Tally; 5],
+    /// Segments and encoded bytes by [`Encoding`], at its number.
+    pub encodings: [Tally; 5],
     /// Encoded bytes by [`Source`], in its order; shares within a segment are estimated.
     pub sources: [u64; 4],
     /// What transforms saved, estimated from the bytes that they predicted.
@@ -92,7 +78,7 @@ pub struct Summary {
 impl Summary {
     /// All encodings together.
     pub fn bytes(&self) -> u64 {
-        self.ways.iter().map(|tally| tally.bytes).sum()
+        self.encodings.iter().map(|tally| tally.bytes).sum()
     }
 }
 

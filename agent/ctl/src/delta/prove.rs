@@ -1,9 +1,10 @@
 //! What a gateway does with a delta, done here first: the tool ships no patch that does not work.
 
-use super::{Made, Reach, Way};
+use super::{Made, Reach};
 use crate::fail::{Failure, Within};
 use crate::layout::ReadAt;
 use crate::{Result, fail};
+use mainstay_core::bundle::Encoding;
 use mainstay_core::bundle::patch::{self, PatchState};
 use mainstay_core::fault;
 use mainstay_core::limits::SEGMENT_BYTES;
@@ -104,7 +105,7 @@ impl<'a> Maker<'a> {
             None => Ok(()),
             Some(place) => Err(fail!(
                 "segment at {at}: expected what it was made of, found another byte at {place} ({:?})",
-                made.way
+                made.encoding
             )),
         }
     }
@@ -115,15 +116,15 @@ impl<'a> Maker<'a> {
             found if found == length => Ok(()),
             found => Err(fail!("expected {length} bytes, found {found}")),
         };
-        match made.way {
-            Way::Zero => without(0),
-            Way::Copy => without(0).and_then(|()| self.before.base().read_at(at, out)),
-            Way::Raw => without(out.len()).map(|()| out.copy_from_slice(&made.bytes)),
-            Way::Patch => {
+        match made.encoding {
+            Encoding::Zero => without(0),
+            Encoding::Copy => without(0).and_then(|()| self.before.base().read_at(at, out)),
+            Encoding::Raw => without(out.len()).map(|()| out.copy_from_slice(&made.bytes)),
+            Encoding::Patch => {
                 let mut base = self.before.segment(at);
                 Ok(patch::unpatch(&made.bytes, at, &mut self.state, &mut base, out)?)
             }
-            Way::Zstd => {
+            Encoding::Zstd => {
                 let length = out.len();
                 let filled = zstd_safe::decompress(out, &made.bytes)
                     .map_err(|code| fail!("zstd: {}", zstd_safe::get_error_name(code)))?;
