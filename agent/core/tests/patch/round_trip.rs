@@ -163,8 +163,8 @@ fn frame_of_today_is_the_frame_of_tomorrow() {
 }
 
 const GOLDEN: &str = concat!(
-    "103d7f40782b5c1e23692b705481f9b96f30cb1eed90042dd07625b3a5f41a16",
-    "5959941e9072f25a6e00074729789ab58679f01c"
+    "10158e21325a47bf534acc8edaa00607505cdf9989b868ad1aa8e123f07d2d16",
+    "8160cfa4cbe162ae91f15352abcebd2c23018dd9"
 );
 
 fn an_op() -> impl Strategy<Value = (u8, u32, u64, u8, u32, bool)> {

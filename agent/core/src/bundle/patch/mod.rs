@@ -43,7 +43,7 @@ pub trait Base {
     fn read(&mut self, at: u64, out: &mut [u8]) -> Result<()>;
 }
 
-/// What lasts over the segments of a piece. 157 KiB: 122 of the model, 32 of the map.
+/// What lasts over the segments of a piece. 160 KiB: 128 of the model, 32 of the map.
 #[cfg_attr(any(test, feature = "author"), derive(Clone))] // whoever makes patches tries, and goes back
 pub struct PatchState {
     model: Model,
@@ -56,7 +56,7 @@ pub struct PatchState {
     /// Address less base offset, of the last operation with a transform.
     address_shift: i64,
     anchor: u32,
-    gaps: [u32; 4],
+    gaps: [u32; 3],
     length: u32,
 }
 
@@ -72,7 +72,7 @@ impl PatchState {
             transform: Transform::None,
             address_shift: 0,
             anchor: 0,
-            gaps: [0; 4],
+            gaps: [0; 3],
             length: 0,
         }
     }
@@ -82,7 +82,7 @@ impl PatchState {
         self.model.reset();
         self.map.clear(0);
         (self.base_end, self.content_end, self.last, self.transform) = (0, 0, 0, Transform::None);
-        (self.address_shift, self.anchor, self.gaps, self.length) = (0, 0, [0; 4], 0);
+        (self.address_shift, self.anchor, self.gaps, self.length) = (0, 0, [0; 3], 0);
     }
 }
 
@@ -410,31 +410,26 @@ impl PatchState {
     }
 
     fn gap(&mut self, coder: &mut impl Coder, spot: &Spot, gap: u32) -> u32 {
-        let [one, two, three, _] = self.gaps.map(|gap| gap.min(255));
-        let (place, [last, ..]) = (spot.place(), spot.before.map(u32::from));
+        let [one, two, three] = self.gaps.map(|gap| gap.min(255));
+        let place = spot.place();
         let contexts = [
-            hash(10, place, one),
-            hash(11, place, two << 8 | one),
-            hash(12, spot.transform, three << 16 | two << 8 | one),
-            hash(13, place, last << 8 | one),
-            hash(14, place, 0),
+            hash(10, spot.transform, three << 16 | two << 8 | one),
+            hash(11, place, spot.last.into()),
+            hash(12, place, 0),
         ];
         let gap =
             coder.number(&mut self.model, &contexts, Kind { mixer: GAP.mixer + spot.mixer(), ..GAP }, gap);
-        let [a, b, c, _] = self.gaps;
-        self.gaps = [gap, a, b, c];
+        let [one, two, _] = self.gaps;
+        self.gaps = [gap, one, two];
         gap
     }
 
     fn difference(&mut self, coder: &mut impl Coder, spot: &Spot, byte: u8) -> u8 {
-        let [one, two, ..] = self.gaps.map(|gap| gap.min(255));
-        let (place, [last, second, third, fourth]) = (spot.place(), spot.before.map(u32::from));
+        let (place, one) = (spot.place(), self.gaps[0].min(255));
         let contexts = [
-            hash(15, place, last << 8 | one.min(3)),
-            hash(16, place, second << 8 | one),
-            hash(17, spot.transform, last << 24 | second << 16 | third << 8 | one.min(15)),
-            hash(18, place, fourth << 16 | one.min(15) << 8 | two.min(15)),
-            hash(19, spot.transform, (last ^ second << 7 ^ third << 14 ^ fourth << 21) ^ one << 3),
+            hash(13, place, u32::from(spot.last) << 8 | one.min(3)),
+            hash(14, place, one),
+            hash(15, place, 0),
         ];
         let kind = Kind { mixer: DIFFERENCE.mixer + spot.mixer(), ..DIFFERENCE };
         coder.symbol(&mut self.model, &contexts, kind, 8, byte.into()) as u8
@@ -473,14 +468,7 @@ impl PatchState {
     fn extra(&mut self, coder: &mut impl Coder, before: &[u8], byte: u8) -> u8 {
         let back =
             |n: usize| before.len().checked_sub(n).and_then(|at| before.get(at)).map_or(0, |b| u32::from(*b));
-        let (one, two, three) = (back(1), back(2), back(3));
-        let contexts = [
-            hash(20, 0, 0),
-            hash(21, one, 0),
-            hash(22, two << 8 | one, 0),
-            hash(23, three << 16 | two << 8 | one, 0),
-            hash(24, before.len() as u32 & 7, back(8)),
-        ];
+        let contexts = [hash(16, 0, 0), hash(17, back(1), 0), hash(18, back(2) << 8 | back(1), 0)];
         coder.symbol(&mut self.model, &contexts, NEW, 8, byte.into()) as u8
     }
 
@@ -508,11 +496,10 @@ impl PatchState {
 struct Spot {
     transform: u32,
     begins: u32,
-    /// How far from the beginning, less the last gap.
     at: u32,
     mask: u32,
-    /// The last differences, the latest first.
-    before: [u8; 4],
+    /// The difference before.
+    last: u8,
 }
 
 impl Spot {
@@ -525,7 +512,7 @@ impl Spot {
                 (from.address, 3)
             }
         };
-        Spot { transform: from.transform as u32, begins, at: 0, mask, before: [0; 4] }
+        Spot { transform: from.transform as u32, begins, at: 0, mask, last: 0 }
     }
 
     /// The transform and the place within a word.
@@ -538,9 +525,7 @@ impl Spot {
     }
 
     const fn push(&mut self, byte: u8) {
-        let [a, b, c, _] = self.before;
-        self.before = [byte, a, b, c];
-        self.at = self.at.wrapping_add(1);
+        (self.last, self.at) = (byte, self.at.wrapping_add(1));
     }
 }
 
@@ -564,6 +549,6 @@ const LENGTH: Kind = Kind { meaning: 6, mixer: 16 };
 const HIGH: Kind = Kind { meaning: 10, mixer: 24 };
 const LOW: Kind = Kind { meaning: 12, mixer: 32 };
 const NEW: Kind = Kind { meaning: 14, mixer: 40 };
-const DIFFERENCE: Kind = Kind { meaning: 19, mixer: 48 };
 /// Differences and gaps have sets of weights for each transform.
-const GAP: Kind = Kind { meaning: 24, mixer: 112 };
+const DIFFERENCE: Kind = Kind { meaning: 17, mixer: 48 };
+const GAP: Kind = Kind { meaning: 20, mixer: 112 };
