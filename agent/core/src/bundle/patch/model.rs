@@ -146,7 +146,7 @@ fn learned(slot: u16, input: &Input, bit: bool) -> u16 {
             return slot & 0xff00 | u16::from(aged);
         }
     }
-    let next = NEXT.get(usize::from(input.history)).map_or(0, |next| next[usize::from(bit)]);
+    let next = NEXT.get(usize::from(input.history)).map_or(0, |[zero, one]| if bit { *one } else { *zero });
     u16::from(input.check) << 8 | u16::from(next)
 }
 
