@@ -2,7 +2,7 @@
 //! and its relatives, described in *Data Compression Explained*, section 3.2). The reader never reads beyond its bytes:
 //! it is fed zeros there, and says when it has gone further than a whole frame makes it go.
 
-use super::model::{Kind, Model};
+use super::model::{CONTEXTS_MAX, Kind, Model};
 
 /// Symbols out of bytes, or into them.
 pub trait Coder {
@@ -10,30 +10,14 @@ pub trait Coder {
     fn code(&mut self, probability: u32, bit: bool) -> bool;
 
     /// The next bit, as the model has it.
-    #[inline]
-    fn bit<const N: usize>(
-        &mut self,
-        model: &mut Model,
-        contexts: &[u32; N],
-        node: u32,
-        kind: Kind,
-        bit: bool,
-    ) -> bool {
-        let expected = model.expect(contexts, node, kind);
-        let bit = self.code(expected.probability(), bit);
-        model.learn(&expected, bit);
+    fn bit(&mut self, model: &mut Model, contexts: &[u32], node: u32, kind: Kind, bit: bool) -> bool {
+        let bit = self.code(model.expect(contexts, node, kind), bit);
+        model.learn(bit);
         bit
     }
 
     /// A symbol of at most eight bits, most significant first, as a path through a binary tree. Each depth has its own weights.
-    fn symbol<const N: usize>(
-        &mut self,
-        model: &mut Model,
-        contexts: &[u32; N],
-        kind: Kind,
-        bits: u32,
-        value: u32,
-    ) -> u32 {
+    fn symbol(&mut self, model: &mut Model, contexts: &[u32], kind: Kind, bits: u32, value: u32) -> u32 {
         let (mut node, mut kind) = (1, kind);
         for place in (0..bits).rev() {
             let bit = self.bit(model, contexts, node, kind, value >> place & 1 == 1);
@@ -45,13 +29,7 @@ pub trait Coder {
 
     /// A number below 2^32 - 1: how many bits it has (of itself plus one) below its first, as so many ones and a zero, then these. The
     /// upper seven of them are modelled, the others cost a bit each. It has twice as many meanings as contexts, and eight sets of weights.
-    fn number<const N: usize>(
-        &mut self,
-        model: &mut Model,
-        contexts: &[u32; N],
-        kind: Kind,
-        value: u32,
-    ) -> u32 {
+    fn number(&mut self, model: &mut Model, contexts: &[u32], kind: Kind, value: u32) -> u32 {
         let (plus_one, mut bits) = (value.saturating_add(1), 0);
         let wanted = plus_one.ilog2();
         while bits < 31 {
@@ -61,13 +39,17 @@ pub trait Coder {
             }
             bits += 1;
         }
-        let below = contexts.map(|context| (context ^ (bits + 1)).wrapping_mul(0x9e37_79b1).rotate_left(16));
-        let kind = Kind { meaning: kind.meaning + N, mixer: kind.mixer + 6 };
+        let mut below = [0; CONTEXTS_MAX];
+        for (below, context) in below.iter_mut().zip(contexts) {
+            *below = (context ^ (bits + 1)).wrapping_mul(0x9e37_79b1).rotate_left(16);
+        }
+        let below = below.get(..contexts.len()).unwrap_or_default();
+        let kind = Kind { meaning: kind.meaning + contexts.len(), mixer: kind.mixer + 6 };
         let mut made = 1u32;
         for place in (0..bits).rev() {
             let bit = plus_one >> place & 1 == 1;
             let bit = match bits - place <= MODELLED {
-                true => self.bit(model, &below, made, kind, bit),
+                true => self.bit(model, below, made, kind, bit),
                 false => self.code(1 << 15, bit),
             };
             made = made << 1 | u32::from(bit);
@@ -176,9 +158,11 @@ impl Coder for Writer {
 }
 
 /// The last value that means a one.
+#[inline(always)]
 const fn split(low: u32, high: u32, probability: u32) -> u32 {
-    let range = high - low;
-    low + (range >> 16) * probability + (((range & 0xffff) * probability) >> 16)
+    let range = high.wrapping_sub(low);
+    let upper = (range >> 16).wrapping_mul(probability);
+    low.wrapping_add(upper).wrapping_add((range & 0xffff).wrapping_mul(probability) >> 16)
 }
 
 #[cfg(test)]

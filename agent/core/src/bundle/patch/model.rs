@@ -45,11 +45,14 @@ pub struct Model {
     /// Probability of a one in 1/65536, by history.
     meanings: [[u16; 256]; MEANINGS],
     weights: [[i32; CONTEXTS_MAX]; MIXERS],
+    expected: Expected,
 }
 
 /// A bit that is expected.
-pub struct Expected<const N: usize> {
-    inputs: [Input; N],
+#[cfg_attr(any(test, feature = "author"), derive(Clone))]
+struct Expected {
+    inputs: [Input; CONTEXTS_MAX],
+    used: usize,
     kind: Kind,
     /// Of a one, in 1/4096.
     probability: i32,
@@ -64,17 +67,18 @@ struct Input {
     stretched: i32,
 }
 
-impl<const N: usize> Expected<N> {
-    /// The probability that the bit is a one, in 1/65536, never 0 and never 1.
-    pub fn probability(&self) -> u32 {
-        (self.probability as u32).clamp(1, 4095) * 16 + 8
-    }
-}
-
+// Loops by number and not by iterators: where code is built for size, those are calls for each bit.
 impl Model {
     /// Nothing learned yet.
     pub const fn new() -> Self {
-        Model { slots: [0; SLOTS], meanings: [INITIAL; MEANINGS], weights: [[WEIGHT; CONTEXTS_MAX]; MIXERS] }
+        let silent = Input { place: 0, check: 0, history: 0, stretched: 0 };
+        let kind = Kind { meaning: 0, mixer: 0 };
+        Model {
+            slots: [0; SLOTS],
+            meanings: [INITIAL; MEANINGS],
+            weights: [[WEIGHT; CONTEXTS_MAX]; MIXERS],
+            expected: Expected { inputs: [silent; CONTEXTS_MAX], used: 0, kind, probability: HALF },
+        }
     }
 
     /// Forgets all.
@@ -84,43 +88,54 @@ impl Model {
         self.weights.fill([WEIGHT; CONTEXTS_MAX]);
     }
 
-    /// What the next bit probably is. `contexts` are hashes of what it depends on, `node` (below 256) is its place in its symbol.
-    #[inline]
-    pub fn expect<const N: usize>(&self, contexts: &[u32; N], node: u32, kind: Kind) -> Expected<N> {
-        let mut inputs = [Input { place: 0, check: 0, history: 0, stretched: 0 }; N];
-        let weights = self.weights.get(kind.mixer % MIXERS).copied().unwrap_or_default();
-        let meanings = self.meanings.get(kind.meaning..).unwrap_or_default();
-        let mut sum = 0i32;
-        for (((input, context), weight), meaning) in
-            inputs.iter_mut().zip(contexts).zip(weights).zip(meanings)
-        {
-            let (place, check) = (place(*context) ^ (node & 255) as usize, (context & 255) as u8);
-            let slot = self.slots.get(place).copied().unwrap_or(0);
-            let history = if (slot >> 8) as u8 == check { (slot & 255) as u8 } else { 0 };
-            let stretched = stretch(meaning.get(usize::from(history)).copied().unwrap_or(0x8000));
-            *input = Input { place, check, history, stretched };
-            sum = sum.wrapping_add(stretched.wrapping_mul(weight) >> 8);
+    /// The probability that the next bit is a one, in 1/65536, never 0 and never 1. `contexts` are hashes of what it depends on,
+    /// `node` (below 256) is its place in its symbol.
+    pub fn expect(&mut self, contexts: &[u32], node: u32, kind: Kind) -> u32 {
+        let (mut sum, mut i) = (0i32, 0);
+        if let Some(weights) = self.weights.get(kind.mixer) {
+            while let (Some(context), Some(weight)) = (contexts.get(i), weights.get(i)) {
+                let said = self.input(*context, node, kind.meaning.wrapping_add(i));
+                sum = sum.wrapping_add(said.stretched.wrapping_mul(*weight) >> 8);
+                if let Some(input) = self.expected.inputs.get_mut(i) {
+                    *input = said;
+                }
+                i = i.wrapping_add(1);
+            }
         }
-        Expected { inputs, kind, probability: squash(sum >> 8) }
+        let probability = squash(sum >> 8);
+        (self.expected.used, self.expected.kind, self.expected.probability) = (i, kind, probability);
+        (probability as u32).clamp(1, 4095).wrapping_mul(16).wrapping_add(8)
+    }
+
+    #[inline(always)]
+    fn input(&self, context: u32, node: u32, meaning: usize) -> Input {
+        let (place, check) = (place(context) ^ (node & 255) as usize, (context & 255) as u8);
+        let slot = self.slots.get(place).copied().unwrap_or(0);
+        let history = if (slot >> 8) as u8 == check { (slot & 255) as u8 } else { 0 };
+        let meaning = self.meanings.get(meaning).and_then(|all| all.get(usize::from(history)));
+        Input { place, check, history, stretched: stretch(meaning.copied().unwrap_or(0x8000)) }
     }
 
     /// The bit has come.
-    #[inline]
-    pub fn learn<const N: usize>(&mut self, expected: &Expected<N>, bit: bool) {
-        let error = (if bit { 4096 } else { 0 } - expected.probability).wrapping_mul(LEARNING);
-        let Some(weights) = self.weights.get_mut(expected.kind.mixer % MIXERS) else { return };
-        let meanings = self.meanings.get_mut(expected.kind.meaning..).unwrap_or_default();
-        let target = if bit { u16::MAX } else { 0 };
-        for ((input, weight), meaning) in expected.inputs.iter().zip(weights).zip(meanings) {
+    pub fn learn(&mut self, bit: bool) {
+        let expected = &self.expected;
+        let came = if bit { 4096i32 } else { 0 };
+        let error = came.wrapping_sub(expected.probability).wrapping_mul(LEARNING);
+        let Some(weights) = self.weights.get_mut(expected.kind.mixer) else { return };
+        let mut i = 0;
+        while i < expected.used
+            && let (Some(input), Some(weight)) = (expected.inputs.get(i), weights.get_mut(i))
+        {
             let change = input.stretched.wrapping_mul(error).wrapping_add(1 << 13) >> 14;
             *weight = weight.wrapping_add(change).clamp(-WEIGHT_MOST, WEIGHT_MOST);
-            if let Some(probability) = meaning.get_mut(usize::from(input.history)) {
-                let towards = (i32::from(target) - i32::from(*probability)) >> RATE;
-                *probability = probability.wrapping_add(towards as u16);
+            let meaning = self.meanings.get_mut(expected.kind.meaning.wrapping_add(i));
+            if let Some(probability) = meaning.and_then(|all| all.get_mut(usize::from(input.history))) {
+                *probability = towards(*probability, bit);
             }
             if let Some(slot) = self.slots.get_mut(input.place) {
                 *slot = learned(*slot, input, bit);
             }
+            i = i.wrapping_add(1);
         }
     }
 }
@@ -131,13 +146,22 @@ impl Default for Model {
     }
 }
 
+#[inline(always)]
+fn towards(probability: u16, bit: bool) -> u16 {
+    let target = if bit { i32::from(u16::MAX) } else { 0 };
+    let change = target.wrapping_sub(probability.into()) >> RATE;
+    probability.wrapping_add(change as u16)
+}
+
 /// Where a context's 256 nodes begin; exclusive or with the node stays within them.
+#[inline(always)]
 const fn place(context: u32) -> usize {
-    ((context >> 16) as usize * SLOTS) >> 16
+    (context >> 16).wrapping_mul(SLOTS as u32) as usize >> 16
 }
 
 /// What stands in a slot after a bit of this context. If another context has it, that one is forgotten by half each time, until it
 /// has seen so little that the slot changes hands.
+#[inline(always)]
 fn learned(slot: u16, input: &Input, bit: bool) -> u16 {
     let (owner, history) = ((slot >> 8) as u8, usize::from(slot & 255));
     if owner != input.check && history != 0 {
@@ -151,26 +175,33 @@ fn learned(slot: u16, input: &Input, bit: bool) -> u16 {
 }
 
 /// ln(p / (1 - p)) in 1/256, for p in 1/65536.
+#[inline(always)]
 fn stretch(p: u16) -> i32 {
     STRETCH.get(usize::from(p >> 5)).copied().unwrap_or(0).into()
 }
 
 /// 4096 / (1 + e^-x), for x in 1/256.
+#[inline(always)]
 fn squash(x: i32) -> i32 {
     match x {
         2048.. => 4095,
         ..=-2048 => 0,
         x => {
-            let pair = SQUASH.get((x + 2048) as usize >> 7..).and_then(|rest| rest.first_chunk::<2>());
-            pair.map_or(HALF, |[low, high]| between(*low, *high, x))
+            let at = (x.wrapping_add(2048) as usize) >> 7;
+            match (SQUASH.get(at), SQUASH.get(at.wrapping_add(1))) {
+                (Some(low), Some(high)) => between(*low, *high, x),
+                _ => HALF,
+            }
         }
     }
 }
 
 /// The straight line between two values of the table, at `x`.
+#[inline(always)]
 const fn between(low: i32, high: i32, x: i32) -> i32 {
-    let way = (x + 2048) & 127;
-    (low * (128 - way) + high * way + 64) >> 7
+    let way = x.wrapping_add(2048) & 127;
+    let sum = low.wrapping_mul(128i32.wrapping_sub(way)).wrapping_add(high.wrapping_mul(way));
+    sum.wrapping_add(64) >> 7
 }
 
 const HALF: i32 = 2048;
@@ -183,7 +214,7 @@ const LEARNING: i32 = 14;
 const RATE: u32 = 7;
 
 /// 4096 / (1 + e^-((i - 16) / 2)), rounded.
-const SQUASH: [i32; 33] = [
+static SQUASH: [i32; 33] = [
     1, 2, 4, 6, 10, 17, 27, 45, 74, 120, 194, 311, 488, 747, 1102, 1546, 2048, 2550, 2994, 3349, 3608, 3785,
     3902, 3976, 4022, 4051, 4069, 4079, 4086, 4090, 4092, 4094, 4095,
 ];
@@ -249,10 +280,9 @@ mod tests {
         let mut model = Box::<Model>::default();
         let contexts = [1, 2, 3].map(|n: u32| n.wrapping_mul(0x9e37_79b9));
         for round in 0..200_000u32 {
-            let expected = model.expect(&contexts, 1, KIND);
-            let p = expected.probability();
+            let p = model.expect(&contexts, 1, KIND);
             assert!((1..65536).contains(&p), "{p} in round {round}");
-            model.learn(&expected, round < 100_000 || round % 7 == 0);
+            model.learn(round < 100_000 || round % 7 == 0);
         }
     }
 
@@ -262,16 +292,16 @@ mod tests {
         let (one, other) = ([0x1234_0001], [0x1234_0003]);
         assert_eq!(place(one[0]), place(other[0]));
         let mut model = Box::<Model>::default();
-        let see = |model: &mut Model, context, bit| {
-            let expected = model.expect(context, 1, KIND);
-            model.learn(&expected, bit);
+        let see = |model: &mut Model, context: &[u32], bit| {
+            model.expect(context, 1, KIND);
+            model.learn(bit);
         };
-        let known = |model: &Model, context| model.expect(context, 1, KIND).probability();
+        let known = |model: &mut Model, context: &[u32]| model.expect(context, 1, KIND);
         (0..50).for_each(|_| see(&mut model, &one, true));
-        assert!(known(&model, &one) > 60_000, "{}", known(&model, &one));
-        assert!(known(&model, &other) < 34_000, "{}: it has not been seen", known(&model, &other));
+        assert!(known(&mut model, &one) > 60_000, "{}", known(&mut model, &one));
+        assert!(known(&mut model, &other) < 34_000, "{}: it has not been seen", known(&mut model, &other));
         let mut rounds = 0;
-        while known(&model, &other) >= 32_000 && rounds < 20 {
+        while known(&mut model, &other) >= 32_000 && rounds < 20 {
             see(&mut model, &other, false);
             rounds += 1;
         }
@@ -284,8 +314,8 @@ mod tests {
         let contexts = |round: u32| [round.wrapping_mul(0x9e37_79b9)];
         let see = |model: &mut Model, round: u32, bit| {
             let expected = model.expect(&contexts(round), 1, KIND);
-            model.learn(&expected, bit);
-            expected.probability()
+            model.learn(bit);
+            expected
         };
         for round in 0..1000 {
             see(&mut used, round, round % 3 == 0);

@@ -51,8 +51,15 @@ impl Map {
 
     /// By how much this address has moved; `None` outside of the executable.
     pub fn shift(&self, address: u32) -> Option<i32> {
-        let starts = self.starts.get(..self.entries)?;
-        let after = starts.partition_point(|start| *start <= address);
+        let (mut low, mut after) = (0, self.entries);
+        while low < after {
+            let middle = low.midpoint(after);
+            if self.starts.get(middle).is_some_and(|start| *start <= address) {
+                low = middle.wrapping_add(1);
+            } else {
+                after = middle;
+            }
+        }
         match after {
             0 => None,
             after if after == self.entries => None,
