@@ -1,10 +1,12 @@
 //! Frames that nobody has proven: each lie is refused by name, and whatever a frame says, it costs bounded reads.
 
 use crate::common::*;
-use mainstay_core::bundle::patch::{From, Op, PatchState, Transform, patch, unpatch};
+use mainstay_core::bundle::patch::{Base, From, Map, Op, PatchState, Transform, patch, patch_with, unpatch};
 use mainstay_core::fault::FaultKind;
-use mainstay_core::limits::PATCH_OPERATIONS_MAX;
+use mainstay_core::limits::*;
+use mainstay_core::seam::Result as Outcome;
 use proptest::prelude::*;
+use std::time::{Duration, Instant};
 
 fn a_frame() -> (Vec<u8>, Vec<u8>, Vec<u8>) {
     let (base, content) = (noise(20, 3000), noise(21, 2000));
@@ -81,6 +83,61 @@ fn operations_beyond_their_bound_are_refused_by_name() {
 #[test]
 fn state_stays_within_164_kib() {
     assert!(size_of::<PatchState>() <= 164 * 1024, "{}", size_of::<PatchState>());
+}
+
+/// A base of 2^53 bytes, each of which is the lowest byte of its offset.
+struct Endless;
+
+impl Base for Endless {
+    fn bytes(&self) -> u64 {
+        1 << 53
+    }
+
+    fn read(&mut self, at: u64, out: &mut [u8]) -> Outcome<()> {
+        out.iter_mut().zip(at..).for_each(|(byte, at)| *byte = at as u8);
+        Ok(())
+    }
+}
+
+fn read_in(frame: &[u8], content: &[u8]) -> Duration {
+    let (mut reads, mut out) = (state(), vec![0; content.len()]);
+    let begun = Instant::now();
+    unpatch(frame, 0, &mut reads, &mut Endless, &mut out).unwrap();
+    let took = begun.elapsed();
+    assert!(out == content);
+    took
+}
+
+/// The worst frame that we know to make: as many maps as there may be, each full and with shifts that lie as far apart as can be; for
+/// the rest operations of eight bytes that jump, change their transform, address and anchor each time, and of which each byte
+/// differs. It is longer than any that a route can hold, where an encoding is shorter than its segment, and takes three times what a
+/// segment of new bytes takes.
+#[test]
+fn worst_frame_costs_no_more_than_some_segments_of_new_bytes() {
+    let far = |n: usize| if n % 2 == 0 { i32::MAX - n as i32 } else { i32::MIN + n as i32 };
+    let entries: Vec<(u32, i32)> =
+        (0..PATCH_MAP_ENTRIES_MAX).map(|n| ((n as u32) << 20 | 0xf_ffff, far(n))).collect();
+    let full = map(1 << 52, &entries);
+    let content = noise(28, SEGMENT_BYTES);
+    let count = PATCH_OPERATIONS_MAX - PATCH_MAPS_MAX;
+    let mut ops: Vec<Op> = (0..count as u32)
+        .map(|n| {
+            let transform = Transform::ALL[3 + n as usize % 5];
+            let (address, anchor) = (n.wrapping_mul(0x9e37_79b9), n.wrapping_mul(0x85eb_ca6b));
+            let at = u64::from(n % 2) << 52 | u64::from(n.wrapping_mul(0xc2b2_ae35)) << 16;
+            Op::Add { length: 8, from: From { at, transform, address, anchor } }
+        })
+        .collect();
+    let left = SEGMENT_BYTES - 8 * count;
+    ops.truncate(count - 1);
+    ops.push(add((1 << 53) - 1024, 8 + left as u32));
+    let maps: Vec<(usize, &Map)> = (0..PATCH_MAPS_MAX).map(|n| (n * 100, &*full)).collect();
+    let worst = patch_with(&ops, &maps, 0, &mut state(), &mut Endless, &content).unwrap();
+    let new = patch(&[extra(SEGMENT_BYTES as u32)], None, 0, &mut state(), &mut Endless, &content).unwrap();
+    let (worst_took, new_took) = (read_in(&worst, &content), read_in(&new, &content));
+    let ratio = worst_took.as_secs_f64() / new_took.as_secs_f64();
+    println!("worst frame: {} bytes in {worst_took:?}; new bytes in {new_took:?}", worst.len());
+    assert!(ratio < 8.0, "{ratio} times the cost of new bytes");
 }
 
 /// Where the numbers of a frame wrap around, nothing overflows: addresses and offsets at both ends of their types.

@@ -76,6 +76,31 @@ fn distances_follow_both_of_their_ends() {
     assert_eq!(applied(Transform::Anchored, &old, 0x1000, 0x8000), new);
 }
 
+/// An unwind table as `readelf --debug-dump=frames` shows it: a header of 20 bytes, then two entries, which say where their header and
+/// their function are. The table has moved by 16, functions from 0x8000 on by 0x12340; the header stands where it stood.
+#[test]
+fn unwind_entries_follow_their_functions_and_their_header() {
+    let table = |moved: i32, shift: i32| {
+        let entry = |at: i32, function: i32| {
+            let (header, begins) = (at + 4 - 0x1000 + moved, function + shift - (at + 8 + moved));
+            [20, header, begins, 0x40, 0x0e10_4100, 0x0008_0e47_u32 as i32].map(i32::to_le_bytes).concat()
+        };
+        let header = [16, 0, 0x0052_7a01, 0x0110_7801, 0x0807_0c1b].map(i32::to_le_bytes).concat();
+        [header, entry(0x1014, 0x8100), entry(0x102c, 0x8200)].concat()
+    };
+    let moves = map(0x40_0000, &[(0, 0), (0x1014, 16), (0x8000, 0x12340), (0x2_0000, 0)]);
+    let mut entries = table(0, 0).split_off(20);
+    Transform::Frames.apply(&mut entries, 0x1014, 0, &moves);
+    assert_eq!(entries, table(16, 0x12340).split_off(20));
+    let mut shifted = [&[7; 3][..], &table(0, 0)[20..]].concat();
+    Transform::Frames.apply(&mut shifted, 0x1011, 0, &moves);
+    assert_eq!(shifted[..3], [7; 3], "at multiples of 4");
+    let other = [24, 3, 0x7100, 0, 0, 0, 0].map(i32::to_le_bytes).concat();
+    let mut same = other.clone();
+    Transform::Frames.apply(&mut same, 0x1014, 0, &moves);
+    assert_eq!(same, other, "no header stands at an odd distance");
+}
+
 const NOP: u32 = 0xd503_201f;
 
 fn arm64(words: &[u32]) -> Vec<u32> {

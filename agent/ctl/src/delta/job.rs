@@ -53,6 +53,7 @@ impl Job {
             let spans = found.iter().flat_map(|found| self.spans(found, None)).collect();
             return Ok(Done { spans, map: None });
         };
+        let (moves, found) = moves.refined([&old, &content], found);
         let chunks = moves::choose(&moves, &old, &content, &found);
         let spans = chunks.iter().flat_map(|(found, guess)| self.spans(found, *guess)).collect();
         Ok(Done { spans, map: Some(moves.map) })

@@ -30,6 +30,7 @@ mod ranges;
 mod repeats;
 mod scan;
 mod suffix;
+mod votes;
 
 pub use prove::prove;
 

@@ -2,41 +2,55 @@
 //! and its relatives, described in *Data Compression Explained*, section 3.2). The reader never reads beyond its bytes:
 //! it is fed zeros there, and says when it has gone further than a whole frame makes it go.
 
-use super::model::Model;
+use super::model::{CONTEXTS_MAX, Kind, Model};
 
 /// Symbols out of bytes, or into them.
 pub trait Coder {
-    /// The next bit; `bit` is what to write, and is not looked at by a reader.
-    fn bit(&mut self, model: &mut Model, contexts: &[u32], node: u32, mixer: usize, bit: bool) -> bool;
+    /// The next bit, a one with this probability in 1/65536; `bit` is what to write, and is not looked at by a reader.
+    fn code(&mut self, probability: u32, bit: bool) -> bool;
 
-    /// A symbol of `bits` bits, most significant first, as a path through a binary tree.
-    fn symbol(&mut self, model: &mut Model, contexts: &[u32], mixer: usize, bits: u32, value: u32) -> u32 {
-        let mut node = 1;
+    /// The next bit, as the model has it.
+    fn bit(&mut self, model: &mut Model, contexts: &[u32], node: u32, kind: Kind, bit: bool) -> bool {
+        let bit = self.code(model.expect(contexts, node, kind), bit);
+        model.learn(bit);
+        bit
+    }
+
+    /// A symbol of at most eight bits, most significant first, as a path through a binary tree. Each depth has its own weights.
+    fn symbol(&mut self, model: &mut Model, contexts: &[u32], kind: Kind, bits: u32, value: u32) -> u32 {
+        let (mut node, mut kind) = (1, kind);
         for place in (0..bits).rev() {
-            let bit = self.bit(model, contexts, node, mixer, value >> place & 1 == 1);
+            let bit = self.bit(model, contexts, node, kind, value >> place & 1 == 1);
             node = node << 1 | u32::from(bit);
+            kind.mixer += 1;
         }
         node - (1 << bits)
     }
 
-    /// A number below 2^32 - 1: how many bits it has (of itself plus one), then those below the first. The upper eight of
-    /// them are modelled, the others cost a bit each.
-    fn number(&mut self, model: &mut Model, contexts: &[u32], mixer: usize, value: u32) -> u32 {
-        let plus_one = value.saturating_add(1);
-        let bits = self.symbol(model, contexts, mixer, 5, plus_one.ilog2());
+    /// A number below 2^32 - 1: how many bits it has (of itself plus one) below its first, as so many ones and a zero, then these. The
+    /// upper seven of them are modelled, the others cost a bit each. It has twice as many meanings as contexts, and eight sets of weights.
+    fn number(&mut self, model: &mut Model, contexts: &[u32], kind: Kind, value: u32) -> u32 {
+        let (plus_one, mut bits) = (value.saturating_add(1), 0);
+        let wanted = plus_one.ilog2();
+        while bits < 31 {
+            let kind = Kind { mixer: kind.mixer + bits.min(5) as usize, ..kind };
+            if !self.bit(model, contexts, bits, kind, wanted > bits) {
+                break;
+            }
+            bits += 1;
+        }
+        let mut below = [0; CONTEXTS_MAX];
+        for (below, context) in below.iter_mut().zip(contexts) {
+            *below = (context ^ (bits + 1)).wrapping_mul(0x9e37_79b1).rotate_left(16);
+        }
+        let below = below.get(..contexts.len()).unwrap_or_default();
+        let kind = Kind { meaning: kind.meaning + contexts.len(), mixer: kind.mixer + 6 };
         let mut made = 1u32;
         for place in (0..bits).rev() {
-            let depth = bits - place;
-            let node = if depth <= MODELLED { 1 << 16 | bits << 8 | made } else { 1 << 17 | place };
-            let bit = match depth <= MODELLED {
-                true => self.bit(model, contexts, node, mixer + 1, plus_one >> place & 1 == 1),
-                false => self.bit(
-                    model,
-                    contexts.get(..1).unwrap_or(contexts),
-                    node,
-                    mixer + 2,
-                    plus_one >> place & 1 == 1,
-                ),
+            let bit = plus_one >> place & 1 == 1;
+            let bit = match bits - place <= MODELLED {
+                true => self.bit(model, below, made, kind, bit),
+                false => self.code(1 << 15, bit),
             };
             made = made << 1 | u32::from(bit);
         }
@@ -44,8 +58,8 @@ pub trait Coder {
     }
 }
 
-/// How many bits of a number below its first are modelled.
-const MODELLED: u32 = 8;
+/// How many bits of a number below its first are modelled: as many as nodes have room for.
+const MODELLED: u32 = 7;
 
 /// Reads.
 pub struct Reader<'a> {
@@ -83,15 +97,14 @@ impl<'a> Reader<'a> {
 }
 
 impl Coder for Reader<'_> {
-    fn bit(&mut self, model: &mut Model, contexts: &[u32], node: u32, mixer: usize, _: bool) -> bool {
-        let middle = split(self.low, self.high, model.predict(contexts, node, mixer));
+    fn code(&mut self, probability: u32, _: bool) -> bool {
+        let middle = split(self.low, self.high, probability);
         let bit = self.window <= middle;
         if bit {
             self.high = middle;
         } else {
             self.low = middle + 1;
         }
-        model.learn(bit);
         while (self.low ^ self.high) >> 24 == 0 {
             self.low <<= 8;
             self.high = self.high << 8 | 255;
@@ -128,14 +141,13 @@ impl Writer {
 
 #[cfg(any(test, feature = "author"))]
 impl Coder for Writer {
-    fn bit(&mut self, model: &mut Model, contexts: &[u32], node: u32, mixer: usize, bit: bool) -> bool {
-        let middle = split(self.low, self.high, model.predict(contexts, node, mixer));
+    fn code(&mut self, probability: u32, bit: bool) -> bool {
+        let middle = split(self.low, self.high, probability);
         if bit {
             self.high = middle;
         } else {
             self.low = middle + 1;
         }
-        model.learn(bit);
         while (self.low ^ self.high) >> 24 == 0 {
             self.bytes.push((self.high >> 24) as u8);
             self.low <<= 8;
@@ -146,9 +158,11 @@ impl Coder for Writer {
 }
 
 /// The last value that means a one.
+#[inline(always)]
 const fn split(low: u32, high: u32, probability: u32) -> u32 {
-    let range = high - low;
-    low + (range >> 16) * probability + (((range & 0xffff) * probability) >> 16)
+    let range = high.wrapping_sub(low);
+    let upper = (range >> 16).wrapping_mul(probability);
+    low.wrapping_add(upper).wrapping_add((range & 0xffff).wrapping_mul(probability) >> 16)
 }
 
 #[cfg(test)]
@@ -158,11 +172,15 @@ mod tests {
     use alloc::vec::Vec;
     use proptest::prelude::*;
 
+    const CONTEXTS: [u32; 2] = [0x1111_1111, 0x2222_2222];
+    const NUMBER: Kind = Kind { meaning: 0, mixer: 0 };
+    const SYMBOL: Kind = Kind { meaning: 4, mixer: 8 };
+
     fn written(numbers: &[u32]) -> Vec<u8> {
         let (mut writer, mut model) = (Writer::new(), Box::<Model>::default());
         for number in numbers {
-            writer.number(&mut model, &[1, 2], 0, *number);
-            writer.symbol(&mut model, &[3], 3, 8, number & 0xff);
+            writer.number(&mut model, &CONTEXTS, NUMBER, *number);
+            writer.symbol(&mut model, &[3], SYMBOL, 8, number & 0xff);
         }
         writer.finish()
     }
@@ -170,8 +188,8 @@ mod tests {
     fn assert_reads(bytes: &[u8], numbers: &[u32]) {
         let (mut reader, mut model) = (Reader::new(bytes), Box::<Model>::default());
         for number in numbers {
-            assert_eq!(reader.number(&mut model, &[1, 2], 0, 0), *number);
-            assert_eq!(reader.symbol(&mut model, &[3], 3, 8, 0), number & 0xff);
+            assert_eq!(reader.number(&mut model, &CONTEXTS, NUMBER, 0), *number);
+            assert_eq!(reader.symbol(&mut model, &[3], SYMBOL, 8, 0), number & 0xff);
         }
         assert_eq!(
             (reader.exhausted(), reader.rest()),
@@ -199,7 +217,7 @@ mod tests {
         let (mut reader, mut model) = (Reader::new(&[]), Box::<Model>::default());
         assert!(!reader.exhausted());
         for context in 0..100 {
-            reader.symbol(&mut model, &[context], 0, 8, 0);
+            reader.symbol(&mut model, &[context], SYMBOL, 8, 0);
         }
         assert!(reader.exhausted());
     }

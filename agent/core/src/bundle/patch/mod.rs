@@ -17,6 +17,7 @@
 
 mod arm64;
 mod coder;
+mod history;
 mod model;
 mod predict;
 
@@ -25,7 +26,7 @@ pub use predict::{Map, Transform};
 #[cfg(any(test, feature = "author"))]
 use coder::Writer;
 use coder::{Coder, Reader};
-use model::Model;
+use model::{Kind, Model};
 
 use crate::fault;
 use crate::limits::{PATCH_MAP_ENTRIES_MAX, PATCH_MAPS_MAX, PATCH_OPERATIONS_MAX};
@@ -42,7 +43,7 @@ pub trait Base {
     fn read(&mut self, at: u64, out: &mut [u8]) -> Result<()>;
 }
 
-/// What lasts over the segments of a piece. 164 KiB: 131 of the model, 32 of the map.
+/// What lasts over the segments of a piece. 160 KiB: 128 of the model, 32 of the map.
 #[cfg_attr(any(test, feature = "author"), derive(Clone))] // whoever makes patches tries, and goes back
 pub struct PatchState {
     model: Model,
@@ -55,7 +56,7 @@ pub struct PatchState {
     /// Address less base offset, of the last operation with a transform.
     address_shift: i64,
     anchor: u32,
-    gaps: [u32; 4],
+    gaps: [u32; 3],
     length: u32,
 }
 
@@ -71,7 +72,7 @@ impl PatchState {
             transform: Transform::None,
             address_shift: 0,
             anchor: 0,
-            gaps: [0; 4],
+            gaps: [0; 3],
             length: 0,
         }
     }
@@ -81,7 +82,7 @@ impl PatchState {
         self.model.reset();
         self.map.clear(0);
         (self.base_end, self.content_end, self.last, self.transform) = (0, 0, 0, Transform::None);
-        (self.address_shift, self.anchor, self.gaps, self.length) = (0, 0, [0; 4], 0);
+        (self.address_shift, self.anchor, self.gaps, self.length) = (0, 0, [0; 3], 0);
     }
 }
 
@@ -188,7 +189,7 @@ pub fn unpatch(
                 state.ended(from.at, content, length as u64);
                 if kind == ADD {
                     from.transform.apply(place, from.address, from.anchor, &state.map);
-                    state.read_differences(&mut reader, from.transform, place);
+                    state.read_differences(&mut reader, &from, place);
                 }
             }
         }
@@ -291,7 +292,7 @@ pub fn patch_with(
             let mut predicted = alloc::vec![0; place.len()];
             base.read(from.at, &mut predicted)?;
             from.transform.apply(&mut predicted, from.address, from.anchor, &state.map);
-            state.write_differences(&mut writer, from.transform, &predicted, place);
+            state.write_differences(&mut writer, &from, &predicted, place);
         }
     }
     match filled == content.len() {
@@ -302,16 +303,16 @@ pub fn patch_with(
 
 impl PatchState {
     fn kind(&mut self, coder: &mut impl Coder, kind: u32) -> u32 {
-        let kind =
-            coder.symbol(&mut self.model, &[hash(1, self.last & 3), hash(2, self.last & 0xff)], 0, 2, kind);
+        let contexts = [hash(1, self.last & 3, 0), hash(2, self.last & 0xff, 0)];
+        let kind = coder.symbol(&mut self.model, &contexts, KIND, 2, kind);
         self.last = self.last << 2 | kind;
         kind
     }
 
     fn length(&mut self, coder: &mut impl Coder, kind: u32, length: u32) -> u32 {
         let contexts =
-            [hash(3, kind), hash(4, kind << 8 | self.length.checked_ilog2().map_or(0, |bits| bits + 1))];
-        let length = coder.number(&mut self.model, &contexts, 1, length);
+            [hash(3, kind, 0), hash(4, kind, self.length.checked_ilog2().map_or(0, |bits| bits + 1))];
+        let length = coder.number(&mut self.model, &contexts, LENGTH, length);
         self.length = length;
         length
     }
@@ -324,8 +325,8 @@ impl PatchState {
             return Err(fault!(Refused, "patch: expected a number below 2^54, found {value}"));
         }
         let (high, low) = ((folded >> 24) as u32, (folded & 0xff_ffff) as u32);
-        let high = coder.number(&mut self.model, &[hash(5, context)], 4, high);
-        let low = coder.number(&mut self.model, &[hash(6, context << 8 | u32::from(high > 0))], 7, low);
+        let high = coder.number(&mut self.model, &[hash(5, context, 0)], HIGH, high);
+        let low = coder.number(&mut self.model, &[hash(6, context, u32::from(high > 0))], LOW, low);
         if low > 0xff_ffff {
             return Err(fault!(Corrupt, "patch: expected a number of 24 bits, found {low}"));
         }
@@ -341,8 +342,8 @@ impl PatchState {
         if kind == COPY {
             return Ok(From { at, transform: Transform::None, address: 0, anchor: 0 });
         }
-        let contexts = [hash(7, self.transform as u32), hash(8, 0)];
-        let number = coder.symbol(&mut self.model, &contexts, 10, 3, ask.transform as u32);
+        let contexts = [hash(7, self.transform as u32, 0), hash(8, 0, 0)];
+        let number = coder.symbol(&mut self.model, &contexts, TRANSFORM, 3, ask.transform as u32);
         let transform = Transform::of(number).ok_or_else(|| {
             fault!(Unsupported, "patch: unknown transform {number}; this agent is too old for it")
         })?;
@@ -368,7 +369,7 @@ impl PatchState {
     }
 
     fn read_map(&mut self, reader: &mut Reader<'_>, at: u64) -> Result<()> {
-        let count = reader.number(&mut self.model, &[hash(9, 0)], 12, 0) as usize;
+        let count = reader.number(&mut self.model, &[hash(9, 0, 0)], ENTRIES, 0) as usize;
         if count > PATCH_MAP_ENTRIES_MAX {
             let most = PATCH_MAP_ENTRIES_MAX;
             return Err(fault!(
@@ -395,7 +396,7 @@ impl PatchState {
     #[cfg(any(test, feature = "author"))]
     fn write_map(&mut self, writer: &mut Writer, map: &Map) -> Result<()> {
         let count = map.entries().count() as u32;
-        writer.number(&mut self.model, &[hash(9, 0)], 12, count);
+        writer.number(&mut self.model, &[hash(9, 0, 0)], ENTRIES, count);
         self.signed(writer, 48, map.bias as i64)?;
         self.map.clear(map.bias);
         let (mut start, mut shift) = (0, 0);
@@ -408,72 +409,58 @@ impl PatchState {
         Ok(())
     }
 
-    fn gap(&mut self, coder: &mut impl Coder, transform: Transform, byte: u8, gap: u32) -> u32 {
-        let [one, two, three, _] = self.gaps.map(|gap| gap.min(255));
-        let kind = transform as u32;
+    fn gap(&mut self, coder: &mut impl Coder, spot: &Spot, gap: u32) -> u32 {
+        let [one, two, three] = self.gaps.map(|gap| gap.min(255));
+        let place = spot.place();
         let contexts = [
-            hash(10, kind << 8 | one),
-            hash(11, kind << 16 | two << 8 | one),
-            hash(12, kind << 24 | three << 16 | two << 8 | one),
-            hash(13, kind << 16 | u32::from(byte) << 8 | one),
-            hash(14, kind),
+            hash(10, spot.transform, three << 16 | two << 8 | one),
+            hash(11, place, spot.last.into()),
+            hash(12, place, 0),
         ];
-        let gap = coder.number(&mut self.model, &contexts, 16 + kind as usize * 3, gap);
-        let [a, b, c, _] = self.gaps;
-        self.gaps = [gap, a, b, c];
+        let gap =
+            coder.number(&mut self.model, &contexts, Kind { mixer: GAP.mixer + spot.mixer(), ..GAP }, gap);
+        let [one, two, _] = self.gaps;
+        self.gaps = [gap, one, two];
         gap
     }
 
-    fn difference(
-        &mut self,
-        coder: &mut impl Coder,
-        transform: Transform,
-        before: &Differences,
-        byte: u8,
-    ) -> u8 {
-        let (kind, [one, two, ..]) = ((transform as u32) << 8, self.gaps.map(|gap| gap.min(255)));
-        let [last, second, third, fourth] = before.0;
+    fn difference(&mut self, coder: &mut impl Coder, spot: &Spot, byte: u8) -> u8 {
+        let (place, one) = (spot.place(), self.gaps[0].min(255));
         let contexts = [
-            hash(15, kind | one.min(3)) ^ u32::from(last) << 3,
-            hash(16, kind | one) ^ u32::from(second) << 9,
-            hash(17, kind | one.min(15))
-                ^ (u32::from(last) << 16 | u32::from(second) << 8 | u32::from(third)),
-            hash(18, kind | two.min(15)) ^ (u32::from(fourth) << 12 | one.min(15)),
-            hash(19, kind | before.same(one)),
+            hash(13, place, u32::from(spot.last) << 8 | one.min(3)),
+            hash(14, place, one),
+            hash(15, place, 0),
         ];
-        coder.symbol(&mut self.model, &contexts, 64 + transform as usize, 8, byte.into()) as u8
+        let kind = Kind { mixer: DIFFERENCE.mixer + spot.mixer(), ..DIFFERENCE };
+        coder.symbol(&mut self.model, &contexts, kind, 8, byte.into()) as u8
     }
 
-    fn read_differences(&mut self, reader: &mut Reader<'_>, transform: Transform, content: &mut [u8]) {
-        let (mut at, mut before) = (0, Differences::default());
+    fn read_differences(&mut self, reader: &mut Reader<'_>, from: &From, content: &mut [u8]) {
+        let (mut at, mut spot) = (0usize, Spot::of(from));
         while at < content.len() && !reader.exhausted() {
-            at = at.saturating_add(self.gap(reader, transform, before.0[0], 0) as usize);
+            at = at.saturating_add(self.gap(reader, &spot, 0) as usize);
             let Some(place) = content.get_mut(at) else { break };
-            let byte = self.difference(reader, transform, &before, 0);
+            spot.at = at as u32;
+            let byte = self.difference(reader, &spot, 0);
             *place = place.wrapping_add(byte);
-            before.push(byte);
+            spot.push(byte);
             at += 1;
         }
     }
 
     #[cfg(any(test, feature = "author"))]
-    fn write_differences(
-        &mut self,
-        writer: &mut Writer,
-        transform: Transform,
-        predicted: &[u8],
-        content: &[u8],
-    ) {
-        let (mut begin, mut before) = (0, Differences::default());
+    fn write_differences(&mut self, writer: &mut Writer, from: &From, predicted: &[u8], content: &[u8]) {
+        let (mut begin, mut spot) = (0, Spot::of(from));
         while begin < content.len() {
             let pairs = content.iter().zip(predicted).skip(begin);
             let gap = pairs.take_while(|(new, old)| new == old).count();
-            self.gap(writer, transform, before.0[0], gap as u32);
+            self.gap(writer, &spot, gap as u32);
             let at = begin + gap;
             let (Some(new), Some(old)) = (content.get(at), predicted.get(at)) else { break };
             let byte = new.wrapping_sub(*old);
-            self.difference(writer, transform, &before, byte);
-            before.push(byte);
+            spot.at = at as u32;
+            self.difference(writer, &spot, byte);
+            spot.push(byte);
             begin = at + 1;
         }
     }
@@ -481,16 +468,8 @@ impl PatchState {
     fn extra(&mut self, coder: &mut impl Coder, before: &[u8], byte: u8) -> u8 {
         let back =
             |n: usize| before.len().checked_sub(n).and_then(|at| before.get(at)).map_or(0, |b| u32::from(*b));
-        let (one, two, three, four) = (back(1), back(2), back(3), back(4));
-        let contexts = [
-            hash(20, 0),
-            hash(21, one),
-            hash(22, two << 8 | one),
-            hash(23, three << 16 | two << 8 | one),
-            hash(24, four << 24 | three << 16 | two << 8 | one),
-            hash(25, (before.len() as u32 & 7) << 16 | back(8)),
-        ];
-        coder.symbol(&mut self.model, &contexts, 72, 8, byte.into()) as u8
+        let contexts = [hash(16, 0, 0), hash(17, back(1), 0), hash(18, back(2) << 8 | back(1), 0)];
+        coder.symbol(&mut self.model, &contexts, NEW, 8, byte.into()) as u8
     }
 
     fn read_extra(&mut self, reader: &mut Reader<'_>, content: &mut [u8]) {
@@ -512,28 +491,64 @@ impl PatchState {
     }
 }
 
-/// The last differences, the latest first.
-#[derive(Default)]
-struct Differences([u8; 4]);
+/// Where in an operation a difference is looked for, and what came before it there. Places are counted in addresses where there are
+/// such, else in offsets of the base: what the frame itself says, whatever the base holds.
+struct Spot {
+    transform: u32,
+    begins: u32,
+    at: u32,
+    mask: u32,
+    /// The difference before.
+    last: u8,
+}
 
-impl Differences {
-    const fn push(&mut self, byte: u8) {
-        let [a, b, c, _] = self.0;
-        self.0 = [byte, a, b, c];
+impl Spot {
+    const fn of(from: &From) -> Self {
+        let (begins, mask) = match from.transform {
+            Transform::None => (from.at as u32, 3),
+            Transform::Calls | Transform::X86 => (0, 0),
+            Transform::Address => (from.address, 7),
+            Transform::Distance | Transform::Anchored | Transform::Arm64 | Transform::Frames => {
+                (from.address, 3)
+            }
+        };
+        Spot { transform: from.transform as u32, begins, at: 0, mask, last: 0 }
     }
 
-    /// What the differences were before, where they come in a row.
-    fn same(&self, gap: u32) -> u32 {
-        let [a, b, c, d] = self.0.map(u32::from);
-        (a ^ b << 7 ^ c << 14 ^ d << 21) ^ gap << 3
+    /// The transform and the place within a word.
+    const fn place(&self) -> u32 {
+        self.transform << 3 | self.begins.wrapping_add(self.at) & self.mask
+    }
+
+    const fn mixer(&self) -> usize {
+        self.transform as usize * 8
+    }
+
+    const fn push(&mut self, byte: u8) {
+        (self.last, self.at) = (byte, self.at.wrapping_add(1));
     }
 }
 
-const fn hash(kind: u32, value: u32) -> u32 {
-    (value.wrapping_add(kind.wrapping_mul(0x9e37_79b9))).wrapping_mul(0x85eb_ca6b) ^ kind << 27
+const fn hash(kind: u32, a: u32, b: u32) -> u32 {
+    let mixed = (a.wrapping_mul(0x9e37_79b1) ^ b)
+        .wrapping_add(kind.wrapping_mul(0x7feb_352d))
+        .wrapping_mul(0x85eb_ca6b);
+    (mixed ^ mixed >> 15).wrapping_mul(0x2c1b_3c6d)
 }
 
 const COPY: u32 = 0;
 const ADD: u32 = 1;
 const EXTRA: u32 = 2;
 const MAP: u32 = 3;
+
+/// A symbol takes a meaning for each context and a set of weights for each bit, a number two for each context and eight sets.
+const KIND: Kind = Kind { meaning: 0, mixer: 0 };
+const TRANSFORM: Kind = Kind { meaning: 2, mixer: 2 };
+const ENTRIES: Kind = Kind { meaning: 4, mixer: 8 };
+const LENGTH: Kind = Kind { meaning: 6, mixer: 16 };
+const HIGH: Kind = Kind { meaning: 10, mixer: 24 };
+const LOW: Kind = Kind { meaning: 12, mixer: 32 };
+const NEW: Kind = Kind { meaning: 14, mixer: 40 };
+/// Differences and gaps have sets of weights for each transform.
+const DIFFERENCE: Kind = Kind { meaning: 17, mixer: 48 };
+const GAP: Kind = Kind { meaning: 20, mixer: 112 };

@@ -51,8 +51,15 @@ impl Map {
 
     /// By how much this address has moved; `None` outside of the executable.
     pub fn shift(&self, address: u32) -> Option<i32> {
-        let starts = self.starts.get(..self.entries)?;
-        let after = starts.partition_point(|start| *start <= address);
+        let (mut low, mut after) = (0, self.entries);
+        while low < after {
+            let middle = low.midpoint(after);
+            if self.starts.get(middle).is_some_and(|start| *start <= address) {
+                low = middle.wrapping_add(1);
+            } else {
+                after = middle;
+            }
+        }
         match after {
             0 => None,
             after if after == self.entries => None,
@@ -89,11 +96,13 @@ pub enum Transform {
     Anchored = 5,
     /// AArch64 code: branches, ADR and ADRP with what completes it.
     Arm64 = 6,
+    /// Unwind tables (`.eh_frame`): where each function's entry says that the function and the entry's own header are, at multiples of 4.
+    Frames = 7,
 }
 
 impl Transform {
     /// All of them, each at its number.
-    pub const ALL: [Transform; 7] = [
+    pub const ALL: [Transform; 8] = [
         Transform::None,
         Transform::Calls,
         Transform::X86,
@@ -101,6 +110,7 @@ impl Transform {
         Transform::Distance,
         Transform::Anchored,
         Transform::Arm64,
+        Transform::Frames,
     ];
 
     /// That of a number.
@@ -119,6 +129,7 @@ impl Transform {
             Transform::Address => addresses(bytes, address, map),
             Transform::Distance => distances(bytes, address, moved, map),
             Transform::Anchored => anchored(bytes, address, anchor, map),
+            Transform::Frames => frames(bytes, address, moved, map),
             Transform::Arm64 => super::arm64::code(bytes, address, moved, map),
         }
     }
@@ -190,12 +201,42 @@ fn anchored(bytes: &mut [u8], address: u32, anchor: u32, map: &Map) {
     }
 }
 
+/// Entries of the Linux Standard Base (Core, *Exception Frames*), each of which says its length; then, where it is not a header, how far
+/// before that place its header stands, and where its function begins, from there. What looks like one is taken for one.
+fn frames(bytes: &mut [u8], address: u32, moved: i32, map: &Map) {
+    let first = (address.wrapping_neg() % 4) as usize;
+    let Some(aligned) = bytes.get_mut(first..) else { return };
+    let (words, mut at) = (aligned.as_chunks_mut::<4>().0, 0);
+    while let Some([length, header, begins]) =
+        words.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<3>())
+    {
+        let here = address.wrapping_add(first as u32).wrapping_add((at as u32).wrapping_mul(4));
+        let (bytes, back) = (u32::from_le_bytes(*length), u32::from_le_bytes(*header));
+        let begin = i32::from_le_bytes(*begins);
+        let function = map.target(here.wrapping_add(8), begin);
+        let before = map.shift(here.wrapping_add(4).wrapping_sub(back));
+        match (function, before) {
+            (Some(function), Some(before))
+                if ENTRY.contains(&bytes) && bytes % 4 == 0 && back % 4 == 0 && back > 0 =>
+            {
+                *header =
+                    back.wrapping_add_signed(moved).wrapping_add_signed(before.wrapping_neg()).to_le_bytes();
+                *begins = begin.wrapping_add(function).wrapping_sub(moved).to_le_bytes();
+                at += 1 + bytes as usize / 4;
+            }
+            _ => at += 1,
+        }
+    }
+}
+
 fn read32(bytes: &[u8]) -> i32 {
     bytes.first_chunk::<4>().map_or(0, |four| i32::from_le_bytes(*four))
 }
 
 /// Values below are counts and flags rather than addresses.
 const SMALL: u32 = 0x100;
+/// How long a function's entry in an unwind table is: at least three words, seldom a kilobyte.
+const ENTRY: core::ops::Range<u32> = 12..0x400;
 /// Distances up to here are lengths rather than distances.
 const NEAR: u32 = 64;
 
