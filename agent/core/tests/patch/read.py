@@ -47,8 +47,8 @@ class Reader:
         self.frame, self.next, self.low, self.high, self.window = frame, 0, 0, M32, 0
         for _ in range(4): self.window = self.window << 8 | self.byte()
         self.slots = [(0, 0)] * 57344
-        self.meanings = [MEANING[:] for _ in range(26)]
-        self.weights = [[26000] * 3 for _ in range(256)]
+        self.meanings = [MEANING[:] for _ in range(27)]
+        self.weights = [[26000] * 3 for _ in range(192)]
         self.kinds = self.length = self.base_end = self.content_end = self.last_transform = self.address_shift = self.anchor = 0
         self.gaps, self.map, self.bias = [0, 0, 0], [], 0
         self.base, self.at, self.out = base, at, bytearray()
@@ -119,8 +119,10 @@ class Reader:
         self.length, content = length, self.at + len(self.out)
         if kind == 2:
             one = two = 0
+            stored = self.symbol(1, [hash(19, length.bit_length() - 1, 0)], 26, 176)
             for _ in range(length):
-                new = self.symbol(8, [hash(16, 0, 0), hash(17, one, 0), hash(18, two << 8 | one, 0)], 14, 40)
+                if stored: new = sum(self.code(32768) << 7 - place for place in range(8))
+                else: new = self.symbol(8, [hash(16, 0, 0), hash(17, one, 0), hash(18, two << 8 | one, 0)], 14, 40)
                 self.out.append(new)
                 one, two = new, one
             return

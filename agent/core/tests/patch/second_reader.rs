@@ -77,6 +77,8 @@ fn reader_written_from_the_specification_alone_agrees() {
         content.extend(noise(n as u32, 9).iter().map(|byte| byte & 3));
         content.extend(&base[n * 100..][..50]);
     }
+    ops.push(extra(200)); // noise: stored
+    content.extend(noise(99, 200));
     let at = 1 << 33;
     let frame = patch(&ops, Some(&map), at, &mut state(), &mut Memory::of(&base), &content).unwrap();
     let Some(read) = agrees("whole", &base, &content, at, &frame) else { return };

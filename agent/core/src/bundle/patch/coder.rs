@@ -27,6 +27,15 @@ pub trait Coder {
         node - (1 << bits)
     }
 
+    /// A byte as it is, most significant bit first, eight bits of the frame.
+    fn byte(&mut self, value: u32) -> u32 {
+        let mut made = 0;
+        for place in (0..8).rev() {
+            made = made << 1 | u32::from(self.code(1 << 15, value >> place & 1 == 1));
+        }
+        made
+    }
+
     /// A number below 2^32 - 1: how many bits it has (of itself plus one) below its first, as so many ones and a zero, then these. The
     /// upper seven of them are modelled, the others cost a bit each. It has twice as many meanings as contexts, and eight sets of weights.
     fn number(&mut self, model: &mut Model, contexts: &[u32], kind: Kind, value: u32) -> u32 {

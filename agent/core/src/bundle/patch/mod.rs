@@ -4,7 +4,7 @@
 //! operation   number   then
 //! copy        0        length, base offset
 //! add         1        length, base offset, transform; what differs from the prediction: gap, byte, gap, byte …
-//! extra       2        length; that many bytes
+//! extra       2        length; whether they stand as they are; that many bytes
 //! map         3        an executable's addresses and by how much they have moved: for the transforms that follow
 //! ```
 //! Operations follow each other until the segment is full. What has been learned (statistics, map, where the last operation
@@ -181,7 +181,10 @@ pub fn unpatch(
         };
         let content = at.wrapping_add(filled as u64);
         match kind {
-            EXTRA => state.read_extra(&mut reader, place),
+            EXTRA => match state.stored(&mut reader, length as u32, false) {
+                true => read_stored(&mut reader, place),
+                false => state.read_extra(&mut reader, place),
+            },
             kind => {
                 let from = state.from(&mut reader, kind, content, None)?;
                 within(from.at, length, base.bytes(), at)?;
@@ -483,11 +486,42 @@ impl PatchState {
         }
     }
 
+    /// Whether new bytes stand as they are: what is packed already would only get larger, and cost the device its time.
+    fn stored(&mut self, coder: &mut impl Coder, length: u32, stored: bool) -> bool {
+        let contexts = [hash(19, length.checked_ilog2().unwrap_or(0), 0)];
+        coder.symbol(&mut self.model, &contexts, STORED, 1, stored.into()) == 1
+    }
+
+    /// The shorter way, where there are so many bytes that it matters.
     #[cfg(any(test, feature = "author"))]
     fn write_extra(&mut self, writer: &mut Writer, content: &[u8]) {
+        let length = content.len() as u32;
+        let stored = content.len() >= STORED_MIN && {
+            let (mut tried, mut state) = (Writer::new(), alloc::boxed::Box::new(self.clone()));
+            state.stored(&mut tried, length, false);
+            state.write_modelled(&mut tried, content);
+            tried.finish().len() > content.len()
+        };
+        match self.stored(writer, length, stored) {
+            true => content.iter().for_each(|byte| _ = writer.byte((*byte).into())),
+            false => self.write_modelled(writer, content),
+        }
+    }
+
+    #[cfg(any(test, feature = "author"))]
+    fn write_modelled(&mut self, writer: &mut Writer, content: &[u8]) {
         for (at, byte) in content.iter().enumerate() {
             self.extra(writer, content.get(..at).unwrap_or_default(), *byte);
         }
+    }
+}
+
+fn read_stored(reader: &mut Reader<'_>, content: &mut [u8]) {
+    for place in content {
+        if reader.exhausted() {
+            break;
+        }
+        *place = reader.byte(0) as u8;
     }
 }
 
@@ -552,3 +586,8 @@ const NEW: Kind = Kind { meaning: 14, mixer: 40 };
 /// Differences and gaps have sets of weights for each transform.
 const DIFFERENCE: Kind = Kind { meaning: 17, mixer: 48 };
 const GAP: Kind = Kind { meaning: 20, mixer: 112 };
+const STORED: Kind = Kind { meaning: 26, mixer: 176 };
+
+/// A few new bytes are modelled, whatever they are.
+#[cfg(any(test, feature = "author"))]
+const STORED_MIN: usize = 64;

@@ -25,9 +25,9 @@ pub const CONTEXTS_MAX: usize = 3;
 /// Slots: 56 Ki of two bytes, a multiple of the 256 nodes of a symbol.
 const SLOTS: usize = 56 << 10;
 /// Sets of weights: one for each depth of each kind of symbol.
-const MIXERS: usize = 256;
+const MIXERS: usize = 192;
 /// What histories mean: once for each context of each kind of symbol.
-const MEANINGS: usize = 26;
+const MEANINGS: usize = 27;
 
 /// Which statistics a symbol has: its first meaning and its first set of weights.
 #[derive(Clone, Copy)]
