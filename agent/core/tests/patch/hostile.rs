@@ -114,7 +114,7 @@ fn read_in(frame: &[u8], content: &[u8]) -> Duration {
 /// segment of new bytes takes.
 #[test]
 fn worst_frame_costs_no_more_than_some_segments_of_new_bytes() {
-    let far = |n: usize| if n % 2 == 0 { i32::MAX - n as i32 } else { i32::MIN + n as i32 };
+    let far = |n: usize| if n.is_multiple_of(2) { i32::MAX - n as i32 } else { i32::MIN + n as i32 };
     let entries: Vec<(u32, i32)> =
         (0..PATCH_MAP_ENTRIES_MAX).map(|n| ((n as u32) << 20 | 0xf_ffff, far(n))).collect();
     let full = map(1 << 52, &entries);

@@ -65,10 +65,21 @@ class Reader:
         bit = self.window <= middle
         if bit: self.high = middle
         else: self.low = middle + 1
+        self.narrowed()
+        return int(bit)
+    def even(self):
+        width = self.high - self.low
+        if width < 65536: return sum(self.code(32768) << 7 - place for place in range(8))
+        part = width >> 8
+        v = min((self.window - self.low) // part, 255)
+        self.low = self.low + v * part
+        self.high = self.low + part - 1
+        self.narrowed()
+        return v
+    def narrowed(self):
         while self.low >> 24 == self.high >> 24:
             self.low, self.high = self.low << 8 & M32, (self.high << 8 | 255) & M32
             self.window = (self.window << 8 | self.byte()) & M32
-        return int(bit)
 
     # 4. Model
     def bit(self, contexts, node, meaning, mixer):
@@ -121,7 +132,7 @@ class Reader:
             one = two = 0
             stored = self.symbol(1, [hash(19, length.bit_length() - 1, 0)], 26, 176)
             for _ in range(length):
-                if stored: new = sum(self.code(32768) << 7 - place for place in range(8))
+                if stored: new = self.even()
                 else: new = self.symbol(8, [hash(16, 0, 0), hash(17, one, 0), hash(18, two << 8 | one, 0)], 14, 40)
                 self.out.append(new)
                 one, two = new, one

@@ -3,6 +3,7 @@
 //! it is fed zeros there, and says when it has gone further than a whole frame makes it go.
 
 use super::model::{CONTEXTS_MAX, Kind, Model};
+use core::num::NonZeroU32;
 
 /// Symbols out of bytes, or into them.
 pub trait Coder {
@@ -27,14 +28,8 @@ pub trait Coder {
         node - (1 << bits)
     }
 
-    /// A byte as it is, most significant bit first, eight bits of the frame.
-    fn byte(&mut self, value: u32) -> u32 {
-        let mut made = 0;
-        for place in (0..8).rev() {
-            made = made << 1 | u32::from(self.code(1 << 15, value >> place & 1 == 1));
-        }
-        made
-    }
+    /// The next byte, each as probable as the others, in one step; `byte` is what to write.
+    fn even(&mut self, byte: u8) -> u8;
 
     /// A number below 2^32 - 1: how many bits it has (of itself plus one) below its first, as so many ones and a zero, then these. The
     /// upper seven of them are modelled, the others cost a bit each. It has twice as many meanings as contexts, and eight sets of weights.
@@ -59,7 +54,7 @@ pub trait Coder {
             let bit = plus_one >> place & 1 == 1;
             let bit = match bits - place <= MODELLED {
                 true => self.bit(model, below, made, kind, bit),
-                false => self.code(1 << 15, bit),
+                false => self.code(HALF, bit),
             };
             made = made << 1 | u32::from(bit);
         }
@@ -99,6 +94,16 @@ impl<'a> Reader<'a> {
         self.bytes.len().saturating_sub(self.at)
     }
 
+    /// The bounds have come closer: what they agree on is behind.
+    #[inline(always)]
+    fn narrowed(&mut self) {
+        while (self.low ^ self.high) >> 24 == 0 {
+            self.low <<= 8;
+            self.high = self.high << 8 | 255;
+            self.shift();
+        }
+    }
+
     fn shift(&mut self) {
         self.window = self.window << 8 | u32::from(self.bytes.get(self.at).copied().unwrap_or(0));
         self.at += 1;
@@ -114,12 +119,18 @@ impl Coder for Reader<'_> {
         } else {
             self.low = middle + 1;
         }
-        while (self.low ^ self.high) >> 24 == 0 {
-            self.low <<= 8;
-            self.high = self.high << 8 | 255;
-            self.shift();
-        }
+        self.narrowed();
         bit
+    }
+
+    fn even(&mut self, _: u8) -> u8 {
+        let Some(part) = part(self.low, self.high) else {
+            return (0..8).fold(0, |byte, _| byte << 1 | u8::from(self.code(HALF, false)));
+        };
+        let byte = (self.window.wrapping_sub(self.low) / part).min(255);
+        (self.low, self.high) = nth(self.low, part.get(), byte);
+        self.narrowed();
+        byte as u8
     }
 }
 
@@ -146,6 +157,14 @@ impl Writer {
         }
         self.bytes
     }
+
+    fn narrowed(&mut self) {
+        while (self.low ^ self.high) >> 24 == 0 {
+            self.bytes.push((self.high >> 24) as u8);
+            self.low <<= 8;
+            self.high = self.high << 8 | 255;
+        }
+    }
 }
 
 #[cfg(any(test, feature = "author"))]
@@ -157,12 +176,19 @@ impl Coder for Writer {
         } else {
             self.low = middle + 1;
         }
-        while (self.low ^ self.high) >> 24 == 0 {
-            self.bytes.push((self.high >> 24) as u8);
-            self.low <<= 8;
-            self.high = self.high << 8 | 255;
-        }
+        self.narrowed();
         bit
+    }
+
+    fn even(&mut self, byte: u8) -> u8 {
+        match part(self.low, self.high) {
+            Some(part) => {
+                (self.low, self.high) = nth(self.low, part.get(), byte.into());
+                self.narrowed();
+            }
+            None => (0..8).rev().for_each(|place| _ = self.code(HALF, byte >> place & 1 == 1)),
+        }
+        byte
     }
 }
 
@@ -173,6 +199,23 @@ const fn split(low: u32, high: u32, probability: u32) -> u32 {
     let upper = (range >> 16).wrapping_mul(probability);
     low.wrapping_add(upper).wrapping_add((range & 0xffff).wrapping_mul(probability) >> 16)
 }
+
+/// One of 256 equal parts of what lies between the bounds; `None` where they lie so close that parts would be lost to rounding.
+#[inline(always)]
+const fn part(low: u32, high: u32) -> Option<NonZeroU32> {
+    let range = high.wrapping_sub(low);
+    if range >> 16 == 0 { None } else { NonZeroU32::new(range >> 8) }
+}
+
+/// The bounds of a part.
+#[inline(always)]
+const fn nth(low: u32, part: u32, byte: u32) -> (u32, u32) {
+    let low = low.wrapping_add(byte.wrapping_mul(part));
+    (low, low.wrapping_add(part).wrapping_sub(1))
+}
+
+/// A bit that is as probable as its other.
+const HALF: u32 = 1 << 15;
 
 #[cfg(test)]
 mod tests {
@@ -229,6 +272,27 @@ mod tests {
             reader.symbol(&mut model, &[context], SYMBOL, 8, 0);
         }
         assert!(reader.exhausted());
+    }
+
+    /// Bounds that lie close together come about by bits that are nearly certain and do not come: bytes among them come back.
+    #[test]
+    fn even_bytes_come_back_wherever_the_bounds_lie() {
+        let bytes: Vec<u8> = (0..=255).cycle().take(20_000).map(|n: u8| n.wrapping_mul(167)).collect();
+        let certain = |n: usize| if n.is_multiple_of(3) { 1 } else { 65_535 };
+        let (mut writer, mut close) = (Writer::new(), 0);
+        for (n, byte) in bytes.iter().enumerate() {
+            writer.code(certain(n), n.is_multiple_of(5));
+            close += usize::from(part(writer.low, writer.high).is_none());
+            writer.even(*byte);
+        }
+        assert!(close > 10, "{close} times the bounds lay close together");
+        let frame = writer.finish();
+        let mut reader = Reader::new(&frame);
+        for (n, byte) in bytes.iter().enumerate() {
+            assert_eq!(reader.code(certain(n), false), n.is_multiple_of(5), "bit {n}");
+            assert_eq!(reader.even(0), *byte, "byte {n}");
+        }
+        assert_eq!((reader.exhausted(), reader.rest()), (false, 0));
     }
 
     proptest! {
