@@ -74,19 +74,28 @@ fn put(slots: &mut BoardSlots, group: Group, at: u64, bytes: &[u8]) -> Result<()
     slots.write(group, "rootfs", &VerifiedSegment::prove(at, bytes, &Digest::of(bytes)).unwrap())
 }
 
+/// A place for `length` bytes in `memory` that begins at a multiple of 4096, or `beside` bytes behind one.
+fn placed(memory: &mut Vec<u8>, length: usize, beside: usize) -> &mut [u8] {
+    memory.resize(length + beside + 4096, 0);
+    let skip = memory.as_ptr().align_offset(4096) + beside;
+    &mut memory[skip..skip + length]
+}
+
 #[test]
 fn what_is_written_is_read_back_and_its_neighbours_stay() {
     let bench = Bench::new(4 * MIB);
     let mut slots = bench.slots(A_RANGE, B_RANGE);
     assert_eq!(slots.open(Group::B, "rootfs"), Ok(MIB));
+    let mut memory = vec![];
     for segment in 0..4 {
-        put(&mut slots, Group::B, (segment * SEGMENT_BYTES) as u64, &content(segment, SEGMENT_BYTES))
-            .unwrap();
+        let bytes = placed(&mut memory, SEGMENT_BYTES, 8 * (segment % 2));
+        bytes.copy_from_slice(&content(segment, SEGMENT_BYTES));
+        put(&mut slots, Group::B, (segment * SEGMENT_BYTES) as u64, bytes).unwrap();
     }
     slots.sync(Group::B, "rootfs").unwrap();
-    let mut read = vec![0; SEGMENT_BYTES];
     for segment in 0..4 {
-        slots.read_back(Group::B, "rootfs", (segment * SEGMENT_BYTES) as u64, &mut read).unwrap();
+        let read = placed(&mut memory, SEGMENT_BYTES, 8 * (segment / 2));
+        slots.read_back(Group::B, "rootfs", (segment * SEGMENT_BYTES) as u64, read).unwrap();
         assert!(read == content(segment, SEGMENT_BYTES), "segment {segment}");
     }
     assert_eq!((bench.byte(2 * MIB - 1), bench.byte(3 * MIB)), (0xEE, 0xEE));
@@ -106,12 +115,19 @@ fn what_stands_in_a_slot_after_a_cut_can_be_read_anywhere_and_of_any_length() {
         (4095,                      2),
         (SEGMENT_BYTES - 1,         SEGMENT_BYTES + 2),
         (12_345,                    3 * SEGMENT_BYTES),
+        (8192,                      3 * SEGMENT_BYTES + 77),
         (4 * SEGMENT_BYTES - 7,     7),
     ];
     for (at, length) in cases {
-        let mut read = vec![0; length];
-        slots.read_back(Group::B, "rootfs", at as u64, &mut read).unwrap();
-        assert!(read == whole[at..at + length], "{length} bytes at {at}");
+        for beside in [0, 8] {
+            let mut memory = vec![];
+            let read = placed(&mut memory, length, beside);
+            slots.read_back(Group::B, "rootfs", at as u64, read).unwrap();
+            assert!(
+                read == &whole[at..at + length],
+                "{length} bytes at {at}, into memory {beside} beside a block"
+            );
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 
 /// Content is cut into segments of this size: 256 KiB. One segment is what stands in memory at a time.
 pub const SEGMENT_BYTES: usize = 256 * 1024;
+/// What media read and write at least, and what memory is aligned to that they read and write directly, bytes.
+pub const BLOCK_BYTES: usize = 4096;
 
 /// An object (page, table or piece) travels as one message: 96 KiB, under AWS IoT Core's hard limit of 128 KB.
 pub const OBJECT_BYTES_MAX: usize = 96 * 1024;

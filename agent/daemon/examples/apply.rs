@@ -62,7 +62,7 @@ fn run() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let applied = Meter::start();
     Installer::new(Group::B, reuse, artifact.size, tools).install(artifact, &mut holds, &mut workspace)?;
     let applied = applied.stop();
-    let peak = usage().max_rss();
+    let peak = peak_kib()?;
     let proven = Meter::start();
     read_back(Group::B, artifact, &mut slots, &mut workspace)?;
     let proven = proven.stop();
@@ -70,7 +70,7 @@ fn run() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let Bundle { reads, bytes_read, .. } = bundle;
     println!(
         "{{\"route\": \"{}\", \"content\": {total}, \"fetched\": {fetched}, \"objects\": {reads}, \"objects_bytes\": \
-         {bytes_read}, \"copied\": {copied}, \"kept\": {kept}, \"drifted\": {}, {applied}, \"max_rss_kib\": {peak}, \
+         {bytes_read}, \"copied\": {copied}, \"kept\": {kept}, \"drifted\": {}, {applied}, \"peak_rss_kib\": {peak}, \
          \"index\": {{{indexed}}}, \"read_back\": {{{proven}}}}}",
         seen.route, seen.drifted
     );
@@ -248,6 +248,13 @@ impl Meter {
         let (wall, user, sys) = (self.since.elapsed().as_secs_f64(), user - user_before, sys - sys_before);
         format!("\"wall\": {wall:.3}, \"cpu_user\": {user:.3}, \"cpu_sys\": {sys:.3}")
     }
+}
+
+/// VmHWM (proc_pid_status(5)), and not `ru_maxrss` (getrusage(2)), which begins at what the shell had that started this.
+fn peak_kib() -> std::result::Result<u64, Box<dyn std::error::Error>> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
 #[expect(clippy::expect_used, reason = "a bench: the kernel knows its own process")]

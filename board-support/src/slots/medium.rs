@@ -77,20 +77,23 @@ pub(super) fn length(mut file: &File, path: &Path) -> Result<u64> {
     file.seek(SeekFrom::End(0)).map_err(|e| io_fault("find the end of", path, &e))
 }
 
-/// The one buffer between the caller's memory and O_DIRECT: a segment, beginning at a multiple of [`BLOCK`].
-/// It is allocated when it is first needed.
+/// The one buffer between O_DIRECT and memory of the caller's that does not begin at a multiple of [`BLOCK`], as this one does. It
+/// is allocated when it is first needed.
 #[derive(Default)]
 pub(super) struct Bounce {
     memory: Vec<u8>,
 }
 
+/// 64 KiB: resident for as long as slots are open. The installer's segments need none of it.
+const BOUNCE_BYTES: usize = 64 << 10;
+
 impl Bounce {
     fn get(&mut self) -> &mut [u8] {
         if self.memory.is_empty() {
-            self.memory = vec![0; SEGMENT_BYTES + BLOCK as usize];
+            self.memory = vec![0; BOUNCE_BYTES + BLOCK as usize];
         }
         let skip = self.memory.as_ptr().align_offset(BLOCK as usize);
-        &mut self.memory[skip..skip + SEGMENT_BYTES]
+        &mut self.memory[skip..skip + BOUNCE_BYTES]
     }
 }
 
@@ -143,9 +146,16 @@ impl Medium {
         };
         let (blocks, rest) = bytes.split_at(whole);
         let mut done = 0;
-        for part in blocks.chunks(SEGMENT_BYTES) {
-            let aligned = &mut bounce.get()[..part.len()];
-            aligned.copy_from_slice(part);
+        let step = if is_aligned(blocks) { SEGMENT_BYTES } else { BOUNCE_BYTES };
+        for part in blocks.chunks(step) {
+            let aligned = match is_aligned(part) {
+                true => part,
+                false => {
+                    let copy = &mut bounce.get()[..part.len()];
+                    copy.copy_from_slice(part);
+                    copy
+                }
+            };
             match self.direct.as_ref().map(|file| file.write_all_at(aligned, at + done as u64)) {
                 Some(Ok(())) => done += part.len(),
                 Some(Err(e)) if e.kind() != io::ErrorKind::InvalidInput => {
@@ -200,20 +210,12 @@ impl Medium {
         let mut done = 0;
         while done < out.len() {
             let want = at + done as u64;
-            let from = want - want % BLOCK;
-            let skip = (want - from) as usize;
-            let take = (out.len() - done).min(SEGMENT_BYTES - skip);
-            let blocks = (skip + take).next_multiple_of(BLOCK as usize);
             let Some(file) = &self.direct else { return Ok(false) };
-            let aligned = &mut bounce.get()[..blocks];
-            match read_up_to(file, aligned, from) {
-                Ok(got) if got >= skip + take => {
-                    out[done..done + take].copy_from_slice(&aligned[skip..skip + take]);
-                    done += take;
-                }
+            let (take, got) = read_part(file, bounce, want, &mut out[done..]);
+            match got {
+                Ok(got) if got >= take => done += take,
                 Ok(got) => {
-                    let found = from + got as u64;
-                    let path = self.path.display();
+                    let (path, found) = (self.path.display(), want + got as u64);
                     return Err(fault!(
                         Io,
                         "{path}: expected {take} bytes at {want}, found the end at {found}"
@@ -234,6 +236,26 @@ impl Medium {
         let _ =
             posix_fadvise(&self.plain, at as off_t, length as off_t, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
     }
+}
+
+/// The next part of `out`, from `at`: whole blocks where they lie, anything else by way of `bounce`. How many bytes it is, and how
+/// many of them came.
+fn read_part(file: &File, bounce: &mut Bounce, at: u64, out: &mut [u8]) -> (usize, io::Result<usize>) {
+    let whole = out.len() - out.len() % BLOCK as usize;
+    if at.is_multiple_of(BLOCK) && whole > 0 && is_aligned(out) {
+        return (whole, read_up_to(file, &mut out[..whole], at));
+    }
+    let skip = (at % BLOCK) as usize;
+    let take = out.len().min(BOUNCE_BYTES - skip);
+    let copy = &mut bounce.get()[..(skip + take).next_multiple_of(BLOCK as usize)];
+    let got = read_up_to(file, copy, at - skip as u64).map(|got| got.saturating_sub(skip));
+    out[..take].copy_from_slice(&copy[skip..skip + take]);
+    (take, got)
+}
+
+/// Whether memory begins where O_DIRECT wants it to.
+fn is_aligned(memory: &[u8]) -> bool {
+    memory.as_ptr().addr().is_multiple_of(BLOCK as usize)
 }
 
 /// Reads until `out` is full or the end is there. The end of a file or device need not lie at a block's end.

@@ -15,6 +15,7 @@ use mainstay_core::seam::*;
 use mainstay_core::trust::TrustRoot;
 use mainstay_core::update::*;
 use std::sync::Arc;
+use zerocopy::FromZeros;
 
 /// The world, as this gateway has it.
 pub struct World {
@@ -107,7 +108,13 @@ pub struct Lent {
 
 impl Memory for Lent {
     fn patch(&mut self) -> &mut PatchState {
-        self.patch.get_or_insert_default()
+        self.patch.get_or_insert_with(|| {
+            // Zeroed where it stands: made on the stack and moved, it would be resident twice.
+            let no_memory = |_| std::alloc::handle_alloc_error(std::alloc::Layout::new::<PatchState>());
+            let mut state = PatchState::new_box_zeroed().unwrap_or_else(no_memory);
+            state.reset();
+            state
+        })
     }
     fn index(&mut self) -> &mut [Entry] {
         if self.index.is_empty() {

@@ -31,6 +31,7 @@ use model::{Kind, Model};
 use crate::fault;
 use crate::limits::{PATCH_MAP_ENTRIES_MAX, PATCH_MAPS_MAX, PATCH_OPERATIONS_MAX};
 use crate::seam::Result;
+use zerocopy::FromZeros;
 
 /// Where a patch reads what was there before: the slot of the running group, by its absolute offsets.
 pub trait Base {
@@ -45,6 +46,7 @@ pub trait Base {
 
 /// What lasts over the segments of a piece. 160 KiB: 128 of the model, 32 of the map.
 #[cfg_attr(any(test, feature = "author"), derive(Clone))] // whoever makes patches tries, and goes back
+#[derive(FromZeros)] // too large for a stack: a heap gives it zeroed, and `reset` makes it as new
 pub struct PatchState {
     model: Model,
     map: Map,

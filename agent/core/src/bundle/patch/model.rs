@@ -19,6 +19,7 @@
 //! A model is 128 KiB, and is forgotten at each piece, so that pieces can be read in any order.
 
 use super::history::{AGED, INITIAL, NEXT};
+use zerocopy::FromZeros;
 
 /// Contexts that one bit can be predicted from.
 pub const CONTEXTS_MAX: usize = 3;
@@ -30,7 +31,7 @@ const MIXERS: usize = 192;
 const MEANINGS: usize = 27;
 
 /// Which statistics a symbol has: its first meaning and its first set of weights.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, FromZeros)]
 pub struct Kind {
     /// Its contexts have this meaning and those behind it.
     pub meaning: usize,
@@ -39,6 +40,7 @@ pub struct Kind {
 }
 
 /// What has been learned.
+#[derive(FromZeros)]
 #[cfg_attr(any(test, feature = "author"), derive(Clone))]
 pub struct Model {
     slots: [u16; SLOTS],
@@ -49,6 +51,7 @@ pub struct Model {
 }
 
 /// A bit that is expected.
+#[derive(FromZeros)]
 #[cfg_attr(any(test, feature = "author"), derive(Clone))]
 struct Expected {
     inputs: [Input; CONTEXTS_MAX],
@@ -59,7 +62,7 @@ struct Expected {
 }
 
 /// What one context says of a bit.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, FromZeros)]
 struct Input {
     place: usize,
     check: u8,

@@ -10,9 +10,11 @@
 //! Addresses are those that an executable has in memory, less its lowest one.
 
 use crate::limits::PATCH_MAP_ENTRIES_MAX;
+use zerocopy::FromZeros;
 
 /// By how much each address of an executable has moved. 32 KiB.
 #[cfg_attr(any(test, feature = "author"), derive(Clone))]
+#[derive(FromZeros)]
 pub struct Map {
     /// The lowest address, where values in memory hold whole addresses.
     pub bias: u64,
@@ -79,7 +81,7 @@ impl Default for Map {
 }
 
 /// What an operation's bytes are. Append-only: the number stands in patches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromZeros)]
 #[repr(u8)]
 pub enum Transform {
     /// Anything: predicted as they are.

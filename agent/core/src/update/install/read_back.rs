@@ -1,5 +1,6 @@
 //! The last proof: what stands on the medium, whichever way it came there.
 
+use super::space::aligned;
 use super::{WORKSPACE_BYTES, beyond};
 use crate::boot::Group;
 use crate::bundle::Artifact;
@@ -17,9 +18,10 @@ pub fn read_back(
 ) -> Result<()> {
     let class = artifact.class.as_str();
     slots.open(target, class)?;
+    let memory = aligned(workspace);
     let mut hasher = Hasher::new();
     for segment in 0..artifact.segment_count() {
-        let buffer = workspace.get_mut(..artifact.segment_bytes(segment)).ok_or_else(beyond)?;
+        let buffer = memory.get_mut(..artifact.segment_bytes(segment)).ok_or_else(beyond)?;
         slots.read_back(target, class, segment as u64 * SEGMENT_BYTES as u64, buffer)?;
         hasher.update(buffer);
     }

@@ -8,10 +8,10 @@ use crate::limits::*;
 use crate::seam::Result;
 
 /// What [`Installer`](super::Installer) needs in memory, given to it once:
-/// 2 tables + segment page + route page + piece + encoded segment + segment = 721 KiB.
+/// 2 tables + segment page + route page + piece + encoded segment + segment, and a block to begin at = 725 KiB.
 /// A delta route needs no segment page and one table: what these leave free is its window on the base.
 pub const WORKSPACE_BYTES: usize =
-    TABLE_BYTES_MAX + SPARE_BYTES + ROUTE_PAGE_BYTES_MAX + OBJECT_BYTES_MAX + 2 * SEGMENT_BYTES;
+    BLOCK_BYTES + TABLE_BYTES_MAX + SPARE_BYTES + ROUTE_PAGE_BYTES_MAX + OBJECT_BYTES_MAX + 2 * SEGMENT_BYTES;
 
 /// Table of segment pages and a segment page; or the window on the base of a delta route, 32 KiB.
 const SPARE_BYTES: usize = TABLE_BYTES_MAX + SEGMENT_PAGE_BYTES_MAX;
@@ -30,7 +30,7 @@ pub(super) struct Space<'w> {
 
 impl<'w> Space<'w> {
     pub fn of(workspace: &'w mut [u8; WORKSPACE_BYTES]) -> Result<Self> {
-        let mut rest = workspace.as_mut_slice();
+        let mut rest = aligned(workspace);
         let mut take = |bytes: usize| -> Result<&'w mut [u8]> {
             let (taken, left) = core::mem::take(&mut rest)
                 .split_at_mut_checked(bytes)
@@ -38,23 +38,29 @@ impl<'w> Space<'w> {
             rest = left;
             Ok(taken)
         };
-        Ok(Space {
-            table: take(TABLE_BYTES_MAX)?,
-            spare: take(SPARE_BYTES)?,
-            page: take(ROUTE_PAGE_BYTES_MAX)?,
-            work: Buffers {
-                piece: take(OBJECT_BYTES_MAX)?,
-                held: None,
-                encoded: take(SEGMENT_BYTES)?,
-                segment: take(SEGMENT_BYTES)?,
-            },
-        })
+        // What goes to the medium and comes from it first: these are whole blocks, so each of them begins at one.
+        let work = Buffers {
+            segment: take(SEGMENT_BYTES)?,
+            encoded: take(SEGMENT_BYTES)?,
+            piece: take(OBJECT_BYTES_MAX)?,
+            held: None,
+        };
+        let (spare, table) = (take(SPARE_BYTES)?, take(TABLE_BYTES_MAX)?);
+        Ok(Space { table, spare, page: take(ROUTE_PAGE_BYTES_MAX)?, work })
     }
 
     /// The spare part as a table and a segment page.
     pub fn split(spare: &mut [u8]) -> Result<(&mut [u8], &mut [u8])> {
         spare.split_at_mut_checked(TABLE_BYTES_MAX).ok_or_else(beyond)
     }
+}
+
+/// The workspace from its first block on: memory that begins at a multiple of [`BLOCK_BYTES`] goes to a medium, and comes from
+/// it, without a copy between.
+pub(super) fn aligned(workspace: &mut [u8; WORKSPACE_BYTES]) -> &mut [u8] {
+    let skip = workspace.as_ptr().align_offset(BLOCK_BYTES);
+    // No machine that we know fails to say where its memory lies (`usize::MAX`): then it is copied.
+    workspace.get_mut(if skip < BLOCK_BYTES { skip } else { 0 }..).unwrap_or_default()
 }
 
 /// The buffers that a run works in.
