@@ -327,7 +327,7 @@ fn said(seeds: &mut Seeds) {
 }
 
 fn frames(seeds: &mut Seeds) {
-    seeds.push(("patch", [&[0xa0, 1, 4], a_patch().as_slice()].concat()));
+    seeds.push(("patch", a_patch()));
     for content in [
         vec![b'A'; 4000],
         b"a text that is short".to_vec(),
@@ -353,7 +353,7 @@ fn frames(seeds: &mut Seeds) {
     }
 }
 
-/// A frame with a map, every operation and most transforms, over a base of zeros.
+/// The target's input with a frame that has a map, every operation and every transform, over a base of zeros.
 fn a_patch() -> Vec<u8> {
     struct Zeros;
     impl Base for Zeros {
@@ -365,7 +365,8 @@ fn a_patch() -> Vec<u8> {
             Ok(())
         }
     }
-    let content: Vec<u8> = (0..416u32).map(|n| if n < 16 { 0 } else { (n * n >> 6) as u8 }).collect();
+    let bytes = 16 + 8 + 56 * Transform::ALL.len() as u32;
+    let content: Vec<u8> = (0..bytes).map(|n| if n < 16 { 0 } else { (n * n >> 6) as u8 }).collect();
     let mut map = Box::<Map>::default();
     map.clear(0x40_0000);
     for (start, shift) in [(0, 16), (1024, 48), (4096, 0)] {
@@ -374,5 +375,7 @@ fn a_patch() -> Vec<u8> {
     let add = |transform| Op::Add { length: 56, from: From { at: 64, transform, address: 64, anchor: 8 } };
     let ops =
         [&[Op::Copy { length: 16, at: 7 }, Op::Extra { length: 8 }][..], &Transform::ALL.map(add)].concat();
-    patch(&ops, Some(&map), 0, &mut Box::<PatchState>::default(), &mut Zeros, &content).expect("a frame")
+    let frame = patch(&ops, Some(&map), 0, &mut Box::<PatchState>::default(), &mut Zeros, &content);
+    let [low, high, ..] = bytes.to_le_bytes();
+    [&[low, high, 4], frame.expect("a frame").as_slice()].concat()
 }

@@ -20,12 +20,13 @@ use mainstay_bootloader_glue::uboot::Scheme;
 use mainstay_bootloader_glue::{EnvBootControl, Format, Vars, model};
 use mainstay_core::boot::{BootState, Group};
 use mainstay_core::bundle::author::{RunBuilder, table};
+use mainstay_core::bundle::patch::PatchState;
 use mainstay_core::bundle::*;
 use mainstay_core::digest::{Digest, Hasher};
 use mainstay_core::fault;
 use mainstay_core::limits::*;
 use mainstay_core::policy::{Gateway, LateFallback, judge};
-use mainstay_core::seam::*;
+use mainstay_core::seam::{Memory as _, *};
 use mainstay_core::trust::{MessageKind, seal};
 use mainstay_core::update::*;
 use std::cell::RefCell;
@@ -369,7 +370,8 @@ fn live(plan: &Plan) -> Option<OutcomeKind> {
     let vars = Vars::new().with(&convention.fresh());
     let mut copies = format.blank(&vars, convention.names()).expect("they fit");
     DEAR.with_borrow_mut(|(zstd, workspace, lent)| {
-        mainstay_core::seam::Memory::patch(lent); // made before what is bounded
+        // What core borrows is as large as it ever gets, whatever a bundle says: made before what a life takes is bounded.
+        bounded(LENT_BYTES_MAX, || _ = (lent.patch().reset(), lent.index().len()));
         for boot in 0..BOOTS_MAX {
             let mut session = Session { world: &world, plan, objects: &objects, format, boot };
             // The driver and core have no heap: what is left is the environment's copies, and what observers format.
@@ -406,6 +408,9 @@ fn boots(world: &Shared, format: &Format, convention: &dyn Convention, copies: &
     world.running = group;
     true
 }
+
+/// The state of patches, and the index of what both groups hold.
+const LENT_BYTES_MAX: usize = size_of::<PatchState>() + 2 * INDEX_SEGMENTS_MAX * size_of::<Entry>();
 
 /// Reboots of one life: a trial, a rollback, and as many more as the tries allow.
 const BOOTS_MAX: usize = 12;
