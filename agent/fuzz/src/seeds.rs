@@ -338,6 +338,7 @@ fn frames(seeds: &mut Seeds) {
         seeds.push(("zstd", [&[0xff, 1], &frame[..]].concat()));
         seeds.push(("zstd", [&[0xff, 0x81], &content[..]].concat()));
     }
+    delta_routes(seeds);
     // A plan of one artifact and what it needs is a few dozen bytes: any will do, and of different lengths.
     for seed in 1..=12u32 {
         let mut x = seed.wrapping_mul(2_654_435_761);
@@ -348,8 +349,48 @@ fn frames(seeds: &mut Seeds) {
         let bytes: Vec<u8> = (0..64 * seed).map(|_| next()).collect();
         seeds.push(("patch", [&[0, 4, 4], &bytes[..]].concat()));
         seeds.push(("patch", [&[0, 0x80, seed as u8], &bytes[..]].concat()));
+        seeds.push(("delta_route", bytes.clone()));
         seeds.push(("signed", bytes.clone()));
         seeds.push(("messages", bytes));
+    }
+}
+
+/// Plans as `arbitrary` reads them: a number from the front as it stands, one of seven ways by its share of a u32, an option
+/// by a bit before it. All but the last two come to their end by the delta route alone.
+fn delta_routes(seeds: &mut Seeds) {
+    let way = |number: u64, rest: &[u8]| {
+        let share = ((2 * number + 1) << 31) / 7;
+        [&[1], &share.to_le_bytes()[..4], rest].concat()
+    };
+    // kind, length, offset, transform; behind four of them no map, or one.
+    let op = |kind: u8, length: u32, transform: u8| {
+        [&[1, kind], &length.to_le_bytes()[..], &5000u32.to_le_bytes(), &[transform]].concat()
+    };
+    let patch = |ops: &[Vec<u8>], map: &[u8]| {
+        let none = vec![0; 4 - ops.len()];
+        way(4, &[&ops.concat()[..], &none, map].concat())
+    };
+    let map = [&[1][..], &0x40_0000u32.to_le_bytes(), &[0, 1, 16, 0, 0, 2, 48, 0, 0, 9, 0, 0]].concat();
+    let one = patch(&[op(1, 5000, 0), op(2, 300, 0), op(0, 70_000, 0)], &[0]);
+    let moved = patch(&[op(1, 60_000, 1), op(1, 60_000, 2), op(1, 60_000, 5), op(1, 60_000, 6)], &map);
+    let [zero, same, raw, frame] = [way(0, &[]), way(1, &[]), way(2, &[5]), way(3, &[3])];
+    let hostile = way(6, &[&b"not a frame."[..], &[9, 1]].concat());
+    for (n, ways) in [
+        [&same, &one, &frame],
+        [&one, &moved, &one],
+        [&raw, &same, &zero],
+        [&zero, &moved, &raw],
+        [&one, &hostile, &one],
+        [&way(5, &[7]), &same, &one],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut plan = ways.map(Vec::as_slice).concat();
+        // last, begins, base; nothing is spoiled; known, nothing drifted or unreadable; target, reuse, window; the source is honest.
+        plan.extend([200, 9, 0b010, 0, 0, 0, 0, 0, 0, 0, 0, n as u8 % 2, 0, 0, 0, 1, 1, 2, 0, 0, 0]);
+        assert_eq!(crate::delta_route::by_delta_alone(&plan), n < 4, "seed {n}");
+        seeds.push(("delta_route", plan));
     }
 }
 

@@ -103,7 +103,7 @@ pub fn sound() -> Plan {
 
 /// Bytes that are changed before what stands above them is computed.
 #[derive(Arbitrary, Clone, Debug)]
-enum Spoil {
+pub(crate) enum Spoil {
     Xor(u16, u8),
     Put32(u16, u32),
     Cut(u16),
@@ -152,7 +152,7 @@ pub struct Plan {
     resumed: bool,
 }
 
-fn spoil(bytes: &mut Vec<u8>, spoil: &Option<Spoil>) {
+pub(crate) fn spoil(bytes: &mut Vec<u8>, spoil: &Option<Spoil>) {
     let most = bytes.len();
     match spoil {
         None => {}
@@ -167,7 +167,7 @@ fn spoil(bytes: &mut Vec<u8>, spoil: &Option<Spoil>) {
     }
 }
 
-type Objects = BTreeMap<Digest, Vec<u8>>;
+pub(crate) type Objects = BTreeMap<Digest, Vec<u8>>;
 
 /// The signed envelope, and the objects by name.
 fn bundle(plan: &Plan) -> Option<(Vec<u8>, Objects)> {
@@ -266,17 +266,12 @@ fn pack(plan: &ArtifactPlan, objects: &mut Objects) -> Option<Artifact> {
 fn make(segment: &Segment, bytes: usize) -> (Vec<u8>, Encoding, Vec<u8>) {
     let noise =
         |seed: u8| (0..bytes).map(|i| (i as u8).wrapping_mul(seed | 1) ^ (i >> 8) as u8).collect::<Vec<u8>>();
-    let frame = |content: &[u8]| {
-        let mut out = Vec::with_capacity(zstd_safe::compress_bound(content.len()));
-        let _ = zstd_safe::compress(&mut out, content, 1);
-        out
-    };
     match segment {
         Segment::Zero => (vec![0; bytes], Encoding::Zero, Vec::new()),
         Segment::Raw(seed) => (noise(*seed), Encoding::Raw, noise(*seed)),
         Segment::Frame(byte) => {
             let content = vec![*byte; bytes];
-            let frame = frame(&content);
+            let frame = zstd_frame(&content);
             (content, Encoding::Zstd, frame)
         }
         Segment::Lie(byte, encoding) => {
@@ -286,7 +281,7 @@ fn make(segment: &Segment, bytes: usize) -> (Vec<u8>, Encoding, Vec<u8>) {
         }
         Segment::Chew(byte, by) => {
             let content = vec![*byte; bytes];
-            let mut frame = frame(&content);
+            let mut frame = zstd_frame(&content);
             for (at, by) in by.iter().enumerate() {
                 if let Some(byte) = frame.get_mut(at + 4) {
                     *byte ^= by;
@@ -295,6 +290,12 @@ fn make(segment: &Segment, bytes: usize) -> (Vec<u8>, Encoding, Vec<u8>) {
             (content, Encoding::Zstd, frame)
         }
     }
+}
+
+pub(crate) fn zstd_frame(content: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(zstd_safe::compress_bound(content.len()));
+    let _ = zstd_safe::compress(&mut out, content, 1);
+    out
 }
 
 /// Of slots that there are, and one that there is not.
