@@ -57,7 +57,7 @@ pub struct Plan {
     window: u8,
     /// An object that the source does not have.
     withheld: Option<u8>,
-    /// What the source gives instead of its n-th answer.
+    /// What the source gives instead of its n-th answer, or (bit 2) from then on.
     lie: Option<(u8, u8)>,
     /// After so many writes the power goes, once.
     cut: Option<u8>,
@@ -135,7 +135,7 @@ pub fn check() {
     let patch = || Way::Patch([op(1, 5000), op(2, 300), op(0, 70_000), None], None);
     assert_eq!(attempt(&sound(patch())), Some(End::Delta), "sound");
     #[rustfmt::skip]
-    let cases: [Lie; 22] = [
+    let cases: [Lie; 23] = [
         ("one not known yet",     |p| p.known = 1,                                                     End::Delta),
         ("every object twice",    |p| p.lie = Some((2, 2)),                                            End::Delta),
         ("cut once",              |p| p.cut = Some(1),                                                 End::Delta),
@@ -157,6 +157,7 @@ pub fn check() {
         ("another content",       |p| p.segments[1] = Some(Way::Lie(3)),                               End::Refused),
         ("another zero",          |p| p.segments[1] = Some(Way::Lie(1)),                               End::Refused),
         ("a copy that lies",      |p| p.segments[1] = Some(Way::Lie(0)),                               End::Refused),
+        ("another for ever",      |p| p.lie = Some((2, 6)),                                            End::Broken),
         ("the link",              |p| p.lie = Some((2, 0)),                                            End::Broken),
     ];
     for (name, lie, end) in cases {
@@ -460,7 +461,8 @@ impl PieceSource for Source<'_> {
         assert!(self.fetched.len() < self.most, "fetches are bounded");
         assert!(bytes as usize <= OBJECT_BYTES_MAX);
         self.fetched.push(*name);
-        match self.lie.filter(|(at, _)| *at + 1 == self.fetched.len()) {
+        let answer = self.fetched.len() - 1;
+        match self.lie.filter(|(at, kind)| *at == answer || (*at < answer && kind & 4 > 0)) {
             Some((_, kind)) if kind % 4 == 0 => return Err(fault!(Disconnected, "the link is down")),
             Some((_, kind)) if kind % 4 == 1 => return Err(fault!(NotFound, "it is not there")),
             Some((_, kind)) if kind % 4 == 2 => return Ok(&self.lied[..7]),

@@ -94,6 +94,12 @@ fn signed_things(seeds: &mut Seeds) {
     for page in ["table", "segment-page", "route-page"] {
         seeds.push(("pages", [&header[..], &golden(page)].concat()));
     }
+    // The golden delta page's artifact: zeros, a copy, and 1000 bytes as they are. And plans of pages, of any bytes.
+    seeds.push(("pages", [&[3, 0, 0xe7, 3, 0], &golden("delta-page")[..]].concat()));
+    for count in [1, 2, 40, 255] {
+        let plan: Vec<u8> = (0..64u8).map(|n| n.wrapping_mul(count) & !1).collect();
+        seeds.push(("pages", [&[count, 0x80, 0xe7, 3, count], &plan[..]].concat()));
+    }
     seeds.push(("bundle", bundle.clone()));
     seeds.push(("console", [b"install retry approve\n", &bundle[..]].concat()));
     seeds.push(("ctl", [&[0], &bundle[..]].concat()));
