@@ -3,7 +3,8 @@
 //! Claims: what is taken can be walked to its end, and no further; its pieces hold exactly what its segments take, so that who
 //! walks it never runs out of one before the other; each length is one that its encoding can have; it takes no heap, and
 //! asks for each segment's content twice at most. Written anew from what was read it is the same, byte for byte (but that a
-//! delta page may say in two spans what fits in one). A delta page made by the rules is taken, and says what went in.
+//! delta page may say in two spans what fits in one). A delta page made by the rules is taken, and says what went in; one of whose
+//! pieces has a length that no piece may have is refused.
 
 use crate::allocations::bounded;
 use crate::signed::{Spoil, spoil};
@@ -28,6 +29,14 @@ pub fn run(data: &[u8]) {
     }
     let Ok(plan) = Plan::arbitrary(&mut Unstructured::new(object)) else { return };
     let made = plan.made(count, content);
+    if let Some(broken) = plan.broken(&made) {
+        let page = broken.written(first);
+        let object = VerifiedObject::prove(&Digest::of(&page), &page).expect("its own digest");
+        assert!(
+            RoutePage::parse_delta(object, first, count, content).is_err(),
+            "a piece of a length that none has"
+        );
+    }
     let mut page = made.written(first);
     let object = VerifiedObject::prove(&Digest::of(&page), &page).expect("its own digest");
     let taken = RoutePage::parse_delta(object, first, count, content).expect("made by the rules");
@@ -175,6 +184,8 @@ impl Listed {
 #[derive(Arbitrary, Debug)]
 struct Plan {
     spoil: [Option<Spoil>; 2],
+    /// Pieces that add up, and of which one has a length that none may have.
+    broken: bool,
     /// How large a piece is, but the last.
     piece: u16,
     digest: u8,
@@ -184,6 +195,17 @@ struct Plan {
 }
 
 impl Plan {
+    fn broken(&self, made: &Listed) -> Option<Listed> {
+        let bytes: usize = made.segments.iter().map(|(_, length)| length).sum();
+        let piece = |length: usize| Piece { name: Digest([self.digest; 32]), length: length as u32 };
+        let pieces = match self.broken {
+            true if bytes > OBJECT_BYTES_MAX => vec![piece(bytes)],
+            true => [&made.pieces[..], &[piece(0)]].concat(),
+            false => return None,
+        };
+        Some(Listed { segments: made.segments.clone(), proofs: made.proofs.clone(), pieces })
+    }
+
     fn made(&self, count: usize, content: impl Fn(usize) -> usize) -> Listed {
         let all = [Encoding::Zero, Encoding::Raw, Encoding::Zstd, Encoding::Copy, Encoding::Patch];
         let spans = self.spans.iter().flat_map(|(encoding, of)| {

@@ -97,7 +97,7 @@ fn signed_things(seeds: &mut Seeds) {
     // The golden delta page's artifact: zeros, a copy, and 1000 bytes as they are. And plans of pages, of any bytes.
     seeds.push(("pages", [&[3, 0, 0xe7, 3, 0], &golden("delta-page")[..]].concat()));
     for count in [1, 2, 40, 255] {
-        let plan: Vec<u8> = (0..64u8).map(|n| n.wrapping_mul(count) & !1).collect();
+        let plan: Vec<u8> = (0..64u8).map(|n| n.wrapping_mul(count) & 0xfe | u8::from(n == 2)).collect();
         seeds.push(("pages", [&[count, 0x80, 0xe7, 3, count], &plan[..]].concat()));
     }
     seeds.push(("bundle", bundle.clone()));
