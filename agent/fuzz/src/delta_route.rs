@@ -153,7 +153,7 @@ pub fn check() {
         ("another piece",         |p| p.elsewhere = Some((0, 2)),                                      End::Full),
         ("a frame",               |p| p.pieces[0] = Some((0, Spoil::Xor(3, 255))),                     End::Full),
         ("outside of the base",   |p| p.segments[1] = Some(Way::Patch([op(0x84, 9), None, None, None], None)), End::Full),
-        ("no frame",              |p| p.segments[1] = Some(hostile(false)),                            End::Full),
+        ("no frame",              |p| p.segments[1] = Some(Way::Hostile { frame: *b"not a frame.", times: 9, lies: true }), End::Full),
         ("another content",       |p| p.segments[1] = Some(Way::Lie(3)),                               End::Refused),
         ("another zero",          |p| p.segments[1] = Some(Way::Lie(1)),                               End::Refused),
         ("a copy that lies",      |p| p.segments[1] = Some(Way::Lie(0)),                               End::Refused),
@@ -169,10 +169,6 @@ pub fn check() {
 
 fn op(kind: u8, length: u32) -> Option<OpPlan> {
     Some(OpPlan { kind, length, at: 2_000_000, transform: kind })
-}
-
-fn hostile(lies: bool) -> Way {
-    Way::Hostile { frame: *b"not a frame.", times: 9, lies }
 }
 
 /// A copy, `way`, and a frame of zstd, with no lie in it.
@@ -217,7 +213,8 @@ struct Dear {
 impl Dear {
     fn new() -> Self {
         let mut lent = Lent::default();
-        (lent.patch().reset(), lent.index().len());
+        lent.patch().reset();
+        lent.index().fill(Entry::default());
         // Noise in 8 bytes of 16; every fifth byte of the rest looks like a call.
         let noise = |n: usize| (n as u32).wrapping_mul(2_654_435_761).to_le_bytes()[3];
         let byte = |n: usize| {

@@ -31,7 +31,7 @@ impl Base for Made {
         (self.reads, self.read) = (self.reads + 1, self.read + out.len());
         for (n, byte) in out.iter_mut().enumerate() {
             let at = at + n as u64;
-            *byte = if at % 5 == 0 { 0xe8 } else { (at >> 3) as u8 & 15 };
+            *byte = if at.is_multiple_of(5) { 0xe8 } else { (at >> 3) as u8 & 15 };
         }
         Ok(())
     }

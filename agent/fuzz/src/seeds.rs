@@ -413,7 +413,7 @@ fn a_patch() -> Vec<u8> {
         }
     }
     let bytes = 16 + 8 + 56 * Transform::ALL.len() as u32;
-    let content: Vec<u8> = (0..bytes).map(|n| if n < 16 { 0 } else { (n * n >> 6) as u8 }).collect();
+    let content: Vec<u8> = (0..bytes).map(|n| if n < 16 { 0 } else { ((n * n) >> 6) as u8 }).collect();
     let mut map = Box::<Map>::default();
     map.clear(0x40_0000);
     for (start, shift) in [(0, 16), (1024, 48), (4096, 0)] {

@@ -250,7 +250,7 @@ impl Author<'_> {
                 _ => {
                     new.truncate(512); // new bytes are dear
                     let length = new.len() as u32;
-                    new.iter_mut().enumerate().for_each(|(n, byte)| *byte = (n * n >> 3) as u8);
+                    new.iter_mut().enumerate().for_each(|(n, byte)| *byte = ((n * n) >> 3) as u8);
                     Op::Extra { length }
                 }
             });
