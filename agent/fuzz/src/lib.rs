@@ -16,6 +16,7 @@ pub mod bundle;
 pub mod config;
 pub mod console;
 pub mod ctl;
+pub mod delta_route;
 pub mod desired;
 pub mod envelope;
 pub mod gpt;

@@ -31,7 +31,7 @@ impl Base for Made {
         (self.reads, self.read) = (self.reads + 1, self.read + out.len());
         for (n, byte) in out.iter_mut().enumerate() {
             let at = at + n as u64;
-            *byte = if at % 5 == 0 { 0xe8 } else { (at >> 3) as u8 & 15 };
+            *byte = if at.is_multiple_of(5) { 0xe8 } else { (at >> 3) as u8 & 15 };
         }
         Ok(())
     }
@@ -71,7 +71,7 @@ fn own(content: &[u8], seed: u8, state: &mut PatchState, other: &mut PatchState)
     while let [first, second, ..] = *left {
         let length = (usize::from(second) + 1).min(left.len());
         let at = u64::from(first) << (seed % 28);
-        let transform = Transform::of(u32::from(first) % 8).expect("eight transforms");
+        let transform = Transform::ALL[usize::from(first) % Transform::ALL.len()];
         let from = From { at, transform, address: u32::from(second) << (seed % 24), anchor: u32::from(seed) };
         let length_u32 = length as u32;
         ops.push(if first % 3 == 0 {

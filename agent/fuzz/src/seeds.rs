@@ -94,6 +94,12 @@ fn signed_things(seeds: &mut Seeds) {
     for page in ["table", "segment-page", "route-page"] {
         seeds.push(("pages", [&header[..], &golden(page)].concat()));
     }
+    // The golden delta page's artifact: zeros, a copy, and 1000 bytes as they are. And plans of pages, of any bytes.
+    seeds.push(("pages", [&[3, 0, 0xe7, 3, 0], &golden("delta-page")[..]].concat()));
+    for count in [1, 2, 40, 255] {
+        let plan: Vec<u8> = (0..64u8).map(|n| n.wrapping_mul(count) & 0xfe | u8::from(n == 2)).collect();
+        seeds.push(("pages", [&[count, 0x80, 0xe7, 3, count], &plan[..]].concat()));
+    }
     seeds.push(("bundle", bundle.clone()));
     seeds.push(("console", [b"install retry approve\n", &bundle[..]].concat()));
     seeds.push(("ctl", [&[0], &bundle[..]].concat()));
@@ -327,7 +333,7 @@ fn said(seeds: &mut Seeds) {
 }
 
 fn frames(seeds: &mut Seeds) {
-    seeds.push(("patch", [&[0xa0, 1, 4], a_patch().as_slice()].concat()));
+    seeds.push(("patch", a_patch()));
     for content in [
         vec![b'A'; 4000],
         b"a text that is short".to_vec(),
@@ -338,6 +344,7 @@ fn frames(seeds: &mut Seeds) {
         seeds.push(("zstd", [&[0xff, 1], &frame[..]].concat()));
         seeds.push(("zstd", [&[0xff, 0x81], &content[..]].concat()));
     }
+    delta_routes(seeds);
     // A plan of one artifact and what it needs is a few dozen bytes: any will do, and of different lengths.
     for seed in 1..=12u32 {
         let mut x = seed.wrapping_mul(2_654_435_761);
@@ -348,12 +355,52 @@ fn frames(seeds: &mut Seeds) {
         let bytes: Vec<u8> = (0..64 * seed).map(|_| next()).collect();
         seeds.push(("patch", [&[0, 4, 4], &bytes[..]].concat()));
         seeds.push(("patch", [&[0, 0x80, seed as u8], &bytes[..]].concat()));
+        seeds.push(("delta_route", bytes.clone()));
         seeds.push(("signed", bytes.clone()));
         seeds.push(("messages", bytes));
     }
 }
 
-/// A frame with a map, every operation and most transforms, over a base of zeros.
+/// Plans as `arbitrary` reads them: a number from the front as it stands, one of seven ways by its share of a u32, an option
+/// by a bit before it. All but the last two come to their end by the delta route alone.
+fn delta_routes(seeds: &mut Seeds) {
+    let way = |number: u64, rest: &[u8]| {
+        let share = ((2 * number + 1) << 31) / 7;
+        [&[1], &share.to_le_bytes()[..4], rest].concat()
+    };
+    // kind, length, offset, transform; behind four of them no map, or one.
+    let op = |kind: u8, length: u32, transform: u8| {
+        [&[1, kind], &length.to_le_bytes()[..], &5000u32.to_le_bytes(), &[transform]].concat()
+    };
+    let patch = |ops: &[Vec<u8>], map: &[u8]| {
+        let none = vec![0; 4 - ops.len()];
+        way(4, &[&ops.concat()[..], &none, map].concat())
+    };
+    let map = [&[1][..], &0x40_0000u32.to_le_bytes(), &[0, 1, 16, 0, 0, 2, 48, 0, 0, 9, 0, 0]].concat();
+    let one = patch(&[op(1, 5000, 0), op(2, 300, 0), op(0, 70_000, 0)], &[0]);
+    let moved = patch(&[op(1, 60_000, 1), op(1, 60_000, 2), op(1, 60_000, 5), op(1, 60_000, 6)], &map);
+    let [zero, same, raw, frame] = [way(0, &[]), way(1, &[]), way(2, &[5]), way(3, &[3])];
+    let hostile = way(6, &[&b"not a frame."[..], &[9, 1]].concat());
+    for (n, ways) in [
+        [&same, &one, &frame],
+        [&one, &moved, &one],
+        [&raw, &same, &zero],
+        [&zero, &moved, &raw],
+        [&one, &hostile, &one],
+        [&way(5, &[7]), &same, &one],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut plan = ways.map(Vec::as_slice).concat();
+        // last, begins, base; nothing is spoiled; known, nothing drifted or unreadable; target, reuse, window; the source is honest.
+        plan.extend([200, 9, 0b010, 0, 0, 0, 0, 0, 0, 0, 0, n as u8 % 2, 0, 0, 0, 1, 1, 2, 0, 0, 0]);
+        assert_eq!(crate::delta_route::by_delta_alone(&plan), n < 4, "seed {n}");
+        seeds.push(("delta_route", plan));
+    }
+}
+
+/// The target's input with a frame that has a map, every operation and every transform, over a base of zeros.
 fn a_patch() -> Vec<u8> {
     struct Zeros;
     impl Base for Zeros {
@@ -365,7 +412,8 @@ fn a_patch() -> Vec<u8> {
             Ok(())
         }
     }
-    let content: Vec<u8> = (0..416u32).map(|n| if n < 16 { 0 } else { (n * n >> 6) as u8 }).collect();
+    let bytes = 16 + 8 + 56 * Transform::ALL.len() as u32;
+    let content: Vec<u8> = (0..bytes).map(|n| if n < 16 { 0 } else { ((n * n) >> 6) as u8 }).collect();
     let mut map = Box::<Map>::default();
     map.clear(0x40_0000);
     for (start, shift) in [(0, 16), (1024, 48), (4096, 0)] {
@@ -374,5 +422,7 @@ fn a_patch() -> Vec<u8> {
     let add = |transform| Op::Add { length: 56, from: From { at: 64, transform, address: 64, anchor: 8 } };
     let ops =
         [&[Op::Copy { length: 16, at: 7 }, Op::Extra { length: 8 }][..], &Transform::ALL.map(add)].concat();
-    patch(&ops, Some(&map), 0, &mut Box::<PatchState>::default(), &mut Zeros, &content).expect("a frame")
+    let frame = patch(&ops, Some(&map), 0, &mut Box::<PatchState>::default(), &mut Zeros, &content);
+    let [low, high, ..] = bytes.to_le_bytes();
+    [&[low, high, 4], frame.expect("a frame").as_slice()].concat()
 }

@@ -20,12 +20,13 @@ use mainstay_bootloader_glue::uboot::Scheme;
 use mainstay_bootloader_glue::{EnvBootControl, Format, Vars, model};
 use mainstay_core::boot::{BootState, Group};
 use mainstay_core::bundle::author::{RunBuilder, table};
+use mainstay_core::bundle::patch::PatchState;
 use mainstay_core::bundle::*;
 use mainstay_core::digest::{Digest, Hasher};
 use mainstay_core::fault;
 use mainstay_core::limits::*;
 use mainstay_core::policy::{Gateway, LateFallback, judge};
-use mainstay_core::seam::*;
+use mainstay_core::seam::{Memory as _, *};
 use mainstay_core::trust::{MessageKind, seal};
 use mainstay_core::update::*;
 use std::cell::RefCell;
@@ -102,7 +103,7 @@ pub fn sound() -> Plan {
 
 /// Bytes that are changed before what stands above them is computed.
 #[derive(Arbitrary, Clone, Debug)]
-enum Spoil {
+pub(crate) enum Spoil {
     Xor(u16, u8),
     Put32(u16, u32),
     Cut(u16),
@@ -151,7 +152,7 @@ pub struct Plan {
     resumed: bool,
 }
 
-fn spoil(bytes: &mut Vec<u8>, spoil: &Option<Spoil>) {
+pub(crate) fn spoil(bytes: &mut Vec<u8>, spoil: &Option<Spoil>) {
     let most = bytes.len();
     match spoil {
         None => {}
@@ -166,7 +167,7 @@ fn spoil(bytes: &mut Vec<u8>, spoil: &Option<Spoil>) {
     }
 }
 
-type Objects = BTreeMap<Digest, Vec<u8>>;
+pub(crate) type Objects = BTreeMap<Digest, Vec<u8>>;
 
 /// The signed envelope, and the objects by name.
 fn bundle(plan: &Plan) -> Option<(Vec<u8>, Objects)> {
@@ -265,17 +266,12 @@ fn pack(plan: &ArtifactPlan, objects: &mut Objects) -> Option<Artifact> {
 fn make(segment: &Segment, bytes: usize) -> (Vec<u8>, Encoding, Vec<u8>) {
     let noise =
         |seed: u8| (0..bytes).map(|i| (i as u8).wrapping_mul(seed | 1) ^ (i >> 8) as u8).collect::<Vec<u8>>();
-    let frame = |content: &[u8]| {
-        let mut out = Vec::with_capacity(zstd_safe::compress_bound(content.len()));
-        let _ = zstd_safe::compress(&mut out, content, 1);
-        out
-    };
     match segment {
         Segment::Zero => (vec![0; bytes], Encoding::Zero, Vec::new()),
         Segment::Raw(seed) => (noise(*seed), Encoding::Raw, noise(*seed)),
         Segment::Frame(byte) => {
             let content = vec![*byte; bytes];
-            let frame = frame(&content);
+            let frame = zstd_frame(&content);
             (content, Encoding::Zstd, frame)
         }
         Segment::Lie(byte, encoding) => {
@@ -285,7 +281,7 @@ fn make(segment: &Segment, bytes: usize) -> (Vec<u8>, Encoding, Vec<u8>) {
         }
         Segment::Chew(byte, by) => {
             let content = vec![*byte; bytes];
-            let mut frame = frame(&content);
+            let mut frame = zstd_frame(&content);
             for (at, by) in by.iter().enumerate() {
                 if let Some(byte) = frame.get_mut(at + 4) {
                     *byte ^= by;
@@ -294,6 +290,12 @@ fn make(segment: &Segment, bytes: usize) -> (Vec<u8>, Encoding, Vec<u8>) {
             (content, Encoding::Zstd, frame)
         }
     }
+}
+
+pub(crate) fn zstd_frame(content: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(zstd_safe::compress_bound(content.len()));
+    let _ = zstd_safe::compress(&mut out, content, 1);
+    out
 }
 
 /// Of slots that there are, and one that there is not.
@@ -369,7 +371,8 @@ fn live(plan: &Plan) -> Option<OutcomeKind> {
     let vars = Vars::new().with(&convention.fresh());
     let mut copies = format.blank(&vars, convention.names()).expect("they fit");
     DEAR.with_borrow_mut(|(zstd, workspace, lent)| {
-        mainstay_core::seam::Memory::patch(lent); // made before what is bounded
+        // What core borrows is as large as it ever gets, whatever a bundle says: made before what a life takes is bounded.
+        bounded(LENT_BYTES_MAX, || _ = (lent.patch().reset(), lent.index().len()));
         for boot in 0..BOOTS_MAX {
             let mut session = Session { world: &world, plan, objects: &objects, format, boot };
             // The driver and core have no heap: what is left is the environment's copies, and what observers format.
@@ -406,6 +409,9 @@ fn boots(world: &Shared, format: &Format, convention: &dyn Convention, copies: &
     world.running = group;
     true
 }
+
+/// The state of patches, and the index of what both groups hold.
+const LENT_BYTES_MAX: usize = size_of::<PatchState>() + 2 * INDEX_SEGMENTS_MAX * size_of::<Entry>();
 
 /// Reboots of one life: a trial, a rollback, and as many more as the tries allow.
 const BOOTS_MAX: usize = 12;

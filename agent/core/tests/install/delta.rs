@@ -589,6 +589,48 @@ fn a_patch_reaches_what_has_been_made_so_far_and_not_what_is_to_come() {
     assert!(seen.faults[0].contains("expected to read within a base of 262144 bytes"), "{:?}", seen.faults);
 }
 
+/// Else its place in the source's window would never be free again. It is here when it is wanted the second time.
+#[test]
+fn a_piece_that_is_wanted_twice_in_a_row_is_fetched_once_and_not_left_announced() {
+    let frames = [Frame(3, true), Frame(5, false)];
+    // The delta page's digest of the first is wrong: the full route makes it, of the same piece.
+    let shared = pack(&frames, LAST, &|run| run.route_page[24 + 3 + 2 * 3] ^= 1);
+    // 256 KiB of one byte as they are: the first two of three pieces are alike.
+    let alike = pack(&[Frame(7, true)], SEGMENT_BYTES, &|run| {
+        let mut raw = RunBuilder::new();
+        raw.push_delta(run.digests[0], Encoding::Raw, &[7; SEGMENT_BYTES], true).unwrap();
+        *run = raw.finish_delta(0);
+    });
+    for window in [1, 2, 3] {
+        for (delta, objects) in [(&shared, 2 + 1 + 4), (&alike, 2 + 2)] {
+            let (mut source, mut slots) = (delta.source(window), delta.slots());
+            delta.install(&mut source, &mut slots).unwrap();
+            delta.assert_made(&slots);
+            source.assert_all_fetched();
+            assert_eq!(source.fetched.len(), objects, "window {window}");
+        }
+    }
+}
+
+/// The bytes behind a shorter piece in its buffer are another's.
+#[test]
+fn a_piece_that_is_listed_again_with_another_length_is_refused() {
+    let delta = pack(&[Frame(7, true)], SEGMENT_BYTES, &|run| {
+        let mut raw = RunBuilder::new();
+        raw.push_delta(run.digests[0], Encoding::Raw, &[7; SEGMENT_BYTES], true).unwrap();
+        *run = raw.finish_delta(0);
+        // The third is said to be the first, as far as it goes.
+        let names = run.route_page.len() - 3 * 36;
+        run.route_page.copy_within(names..names + 32, names + 2 * 36);
+    });
+    let (mut source, mut slots) = (delta.source(2), delta.slots());
+    let seen = delta.install(&mut source, &mut slots).unwrap();
+    delta.assert_made(&slots);
+    source.assert_all_fetched();
+    let words = "the index says 87380 bytes, it has 87382";
+    assert!(seen.faults.iter().any(|said| said.contains(words)), "{:?}", seen.faults);
+}
+
 /// News that cannot wait, or a link that is down, have nothing to do with the route.
 #[test]
 fn an_interruption_ends_the_installation_and_is_no_reason_for_another_route() {

@@ -10,6 +10,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     mainstay_fuzz::signed::check();
+    mainstay_fuzz::delta_route::check();
     mainstay_fuzz::messages::check();
     match mainstay_fuzz::seeds::write(folder.as_ref()) {
         Ok(count) => println!("seeds: {count}"),

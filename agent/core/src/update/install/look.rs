@@ -18,6 +18,8 @@ pub(super) struct Ahead {
     pub announced: usize,
     /// Of pieces before this one the source knows where they lie, if they are wanted.
     placed: usize,
+    /// The making has come to pieces before this one.
+    pub come_to: usize,
     /// Pieces up to here are wanted.
     announce_end: usize,
     /// How many of the next run's pages have been announced.

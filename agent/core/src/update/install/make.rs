@@ -5,7 +5,7 @@ use super::look::Ahead;
 use super::space::{Buffers, Cursor, Gathered};
 use super::{Installer, Run, SYNC_SEGMENTS, beyond};
 use crate::bundle::patch::unpatch;
-use crate::bundle::{Artifact, Encoding, Piece, VerifiedSegment};
+use crate::bundle::{Artifact, Encoding, VerifiedSegment};
 use crate::fault;
 use crate::fault::Fault;
 use crate::seam::Result;
@@ -142,9 +142,15 @@ impl Installer<'_> {
         ahead: &mut Ahead,
         buffers: &mut Buffers<'_>,
     ) -> Result<usize> {
-        let Piece { name, length } = run.route.piece(piece)?;
-        let length = length as usize;
-        if buffers.held == Some(name) {
+        let wanted = run.route.piece(piece)?;
+        let (name, length) = (wanted.name, wanted.length as usize);
+        let comes_to_it = piece >= ahead.come_to;
+        ahead.come_to = ahead.come_to.max(piece + 1);
+        if buffers.held == Some(wanted) {
+            if comes_to_it {
+                // The route before ended with it, or it stands twice in a row: it may have been announced, and is here.
+                self.source.forget(&name);
+            }
             return Ok(length);
         }
         buffers.held = None;
@@ -154,7 +160,7 @@ impl Installer<'_> {
             return Err(fault!(Corrupt, "piece {name:?}: the index says {length} bytes, it has {found}"));
         }
         self.progress.fetched += length as u64;
-        buffers.held = Some(name);
+        buffers.held = Some(wanted);
         Ok(length)
     }
 

@@ -1,8 +1,7 @@
 //! The installer's memory, cut to pieces once, and the small things that stand in it.
 
 use super::beyond;
-use crate::bundle::{ROUTE_PAGE_BYTES_MAX, RoutePage, SEGMENT_PAGE_BYTES_MAX, TABLE_BYTES_MAX};
-use crate::digest::Digest;
+use crate::bundle::{Piece, ROUTE_PAGE_BYTES_MAX, RoutePage, SEGMENT_PAGE_BYTES_MAX, TABLE_BYTES_MAX};
 use crate::fault;
 use crate::limits::*;
 use crate::seam::Result;
@@ -67,8 +66,8 @@ pub(super) fn aligned(workspace: &mut [u8; WORKSPACE_BYTES]) -> &mut [u8] {
 pub(super) struct Buffers<'w> {
     /// The piece fetched last.
     pub piece: &'w mut [u8],
-    /// Its name, once it is proven.
-    pub held: Option<Digest>,
+    /// Its name and length, once they are proven.
+    pub held: Option<Piece>,
     /// A segment's encoding that lies in more than one piece; before that, what the target holds, to compare with.
     pub encoded: &'w mut [u8],
     /// A segment's content.
