@@ -12,6 +12,10 @@
 //! The rate is limited by the window until the window is wide enough, so a window that is too small makes itself four times
 //! as wide with each round trip, and stops where the rate stops rising: at the link's, or at the installer's. It begins
 //! at four objects, grows by what has come, and is halved by a silent round.
+//!
+//! What comes within two round trips has not queued: the link could have brought more, had more been asked for. Such a rate is
+//! a lower bound, and narrows nothing. A download begins with tables of a hundred bytes, which would say that any link is
+//! as slow as a hundred bytes in a round trip.
 
 use mainstay_core::limits::OBJECT_BYTES_MAX;
 use std::time::Duration;
@@ -68,8 +72,11 @@ impl Window {
         let rate = u128::from(delivered) * 1_000_000 / took.as_micros().max(1);
         let rate = u64::try_from(rate).unwrap_or(u64::MAX);
         let before = self.rate.unwrap_or(0);
-        self.rate = Some(rate.max(before - before.saturating_sub(rate) / FORGETS));
-        self.now = self.wanted().min(self.now.saturating_add(bytes));
+        let queued = self.round_trip.is_none_or(|round_trip| took >= 2 * round_trip);
+        let forgotten = if queued { before.saturating_sub(rate) / FORGETS } else { 0 };
+        self.rate = Some(rate.max(before - forgotten));
+        let wider = self.wanted().min(self.now.saturating_add(bytes));
+        self.now = if queued { wider } else { self.now.max(wider) };
     }
 
     /// A round was silent.
@@ -141,6 +148,22 @@ mod tests {
         }
         let small = Window::new(64 * 1024, Duration::from_secs(30));
         assert_eq!(small.bytes(), 64 * 1024);
+    }
+
+    #[test]
+    fn small_objects_that_come_at_once_narrow_no_window_and_one_that_has_queued_does() {
+        // Two tables and two pages, each after one round trip of 50 ms, as a download begins.
+        let mut window = Window::new(MIB, Duration::from_secs(30));
+        window.answered(Duration::from_millis(50));
+        for bytes in [48, 48, 8_208, 28_696] {
+            window.came(bytes, bytes, Duration::from_millis(52));
+            assert_eq!(window.bytes(), WINDOW_FIRST * OBJECT, "after {bytes} bytes");
+        }
+        // 28,696 bytes in 7 s: 4 KB/s, of which a third of a MiB would take more than a keep-alive.
+        let mut thin = Window::new(MIB, Duration::from_secs(30));
+        thin.answered(Duration::from_millis(50));
+        thin.came(28_696, 28_696, Duration::from_secs(7));
+        assert!(thin.bytes() < 2 * OBJECT, "{}", thin.bytes());
     }
 
     #[test]
