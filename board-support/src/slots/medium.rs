@@ -77,8 +77,8 @@ pub(super) fn length(mut file: &File, path: &Path) -> Result<u64> {
     file.seek(SeekFrom::End(0)).map_err(|e| io_fault("find the end of", path, &e))
 }
 
-/// The one buffer between the caller's memory and O_DIRECT: a segment, beginning at a multiple of [`BLOCK`].
-/// It is allocated when it is first needed.
+/// The one buffer between O_DIRECT and memory of the caller's that does not begin at a multiple of [`BLOCK`]: a segment. It is
+/// allocated when it is first needed, and costs what is touched of it: the installer's large buffers do begin there.
 #[derive(Default)]
 pub(super) struct Bounce {
     memory: Vec<u8>,
@@ -144,8 +144,13 @@ impl Medium {
         let (blocks, rest) = bytes.split_at(whole);
         let mut done = 0;
         for part in blocks.chunks(SEGMENT_BYTES) {
-            let aligned = &mut bounce.get()[..part.len()];
-            aligned.copy_from_slice(part);
+            let aligned = if begins_at_a_block(part) {
+                part
+            } else {
+                let copy = &mut bounce.get()[..part.len()];
+                copy.copy_from_slice(part);
+                copy
+            };
             match self.direct.as_ref().map(|file| file.write_all_at(aligned, at + done as u64)) {
                 Some(Ok(())) => done += part.len(),
                 Some(Err(e)) if e.kind() != io::ErrorKind::InvalidInput => {
@@ -205,12 +210,17 @@ impl Medium {
             let take = (out.len() - done).min(SEGMENT_BYTES - skip);
             let blocks = (skip + take).next_multiple_of(BLOCK as usize);
             let Some(file) = &self.direct else { return Ok(false) };
-            let aligned = &mut bounce.get()[..blocks];
-            match read_up_to(file, aligned, from) {
-                Ok(got) if got >= skip + take => {
-                    out[done..done + take].copy_from_slice(&aligned[skip..skip + take]);
-                    done += take;
-                }
+            let into = &mut out[done..done + take];
+            let read = if take == blocks && begins_at_a_block(into) {
+                read_up_to(file, into, from)
+            } else {
+                let aligned = &mut bounce.get()[..blocks];
+                let read = read_up_to(file, aligned, from);
+                into.copy_from_slice(&aligned[skip..skip + take]); // of use where enough was read
+                read
+            };
+            match read {
+                Ok(got) if got >= skip + take => done += take,
                 Ok(got) => {
                     let found = from + got as u64;
                     let path = self.path.display();
@@ -234,6 +244,11 @@ impl Medium {
         let _ =
             posix_fadvise(&self.plain, at as off_t, length as off_t, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
     }
+}
+
+/// Does O_DIRECT take it as it is?
+fn begins_at_a_block(memory: &[u8]) -> bool {
+    memory.as_ptr().addr().is_multiple_of(BLOCK as usize)
 }
 
 /// Reads until `out` is full or the end is there. The end of a file or device need not lie at a block's end.
@@ -270,5 +285,42 @@ pub(super) fn io_fault(doing: &str, path: &Path, error: &io::Error) -> Fault {
         }
         ErrorKind::StorageFull => fault!(Full, "{doing} {path}: {error}"),
         _ => fault!(Io, "{doing} {path}: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Without O_DIRECT (tmpfs) no memory needs a copy, and the bytes are right all the same.
+    #[test]
+    fn memory_that_begins_at_a_block_is_written_and_read_as_it_is_and_any_other_by_a_copy() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("medium");
+        std::fs::write(&path, vec![0; 2 * SEGMENT_BYTES]).unwrap();
+        let mut medium = Medium::open(&path, true, false).unwrap();
+        let direct = medium.access(0) == Access::Direct;
+        let mut memory = vec![0; SEGMENT_BYTES + 2 * BLOCK as usize];
+        let begin = memory.as_ptr().align_offset(BLOCK as usize);
+        #[rustfmt::skip]
+        let cases = [
+            // at                 memory, bytes past a block   a copy is made
+            (0,                   0,                           false),
+            (BLOCK,               0,                           false),
+            (BLOCK,               8,                           true),
+        ];
+        for (at, past, copied) in cases {
+            let mut bounce = Bounce::default();
+            let memory = &mut memory[begin + past..][..SEGMENT_BYTES];
+            memory.fill(0x5a);
+            medium.write(&mut bounce, at, memory).unwrap();
+            memory.fill(0);
+            medium.read(&mut bounce, at, memory).unwrap();
+            assert!(memory.iter().all(|byte| *byte == 0x5a), "at {at}, {past} past a block");
+            assert_eq!(!bounce.memory.is_empty(), copied && direct, "at {at}, {past} past a block");
+        }
+        let mut some = [0; 100];
+        medium.read(&mut Bounce::default(), BLOCK + 7, &mut some).unwrap();
+        assert_eq!(some, [0x5a; 100], "from the midst of a block");
     }
 }

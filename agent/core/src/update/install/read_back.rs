@@ -1,5 +1,6 @@
 //! The last proof: what stands on the medium, whichever way it came there.
 
+use super::space::Space;
 use super::{WORKSPACE_BYTES, beyond};
 use crate::boot::Group;
 use crate::bundle::Artifact;
@@ -18,8 +19,9 @@ pub fn read_back(
     let class = artifact.class.as_str();
     slots.open(target, class)?;
     let mut hasher = Hasher::new();
+    let room = Space::of(workspace)?.work.segment;
     for segment in 0..artifact.segment_count() {
-        let buffer = workspace.get_mut(..artifact.segment_bytes(segment)).ok_or_else(beyond)?;
+        let buffer = room.get_mut(..artifact.segment_bytes(segment)).ok_or_else(beyond)?;
         slots.read_back(target, class, segment as u64 * SEGMENT_BYTES as u64, buffer)?;
         hasher.update(buffer);
     }

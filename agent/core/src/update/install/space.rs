@@ -8,10 +8,14 @@ use crate::limits::*;
 use crate::seam::Result;
 
 /// What [`Installer`](super::Installer) needs in memory, given to it once:
-/// 2 tables + segment page + route page + piece + encoded segment + segment = 721 KiB.
+/// 2 tables + segment page + route page + piece + encoded segment + segment = 721 KiB, and 4 to begin at a block.
 /// A delta route needs no segment page and one table: what these leave free is its window on the base.
 pub const WORKSPACE_BYTES: usize =
-    TABLE_BYTES_MAX + SPARE_BYTES + ROUTE_PAGE_BYTES_MAX + OBJECT_BYTES_MAX + 2 * SEGMENT_BYTES;
+    BLOCK + TABLE_BYTES_MAX + SPARE_BYTES + ROUTE_PAGE_BYTES_MAX + OBJECT_BYTES_MAX + 2 * SEGMENT_BYTES;
+
+/// Media are read and written past the page cache in whole blocks, into memory that begins at a multiple of one; for memory
+/// that does not, slots need a buffer of their own, as large as a segment. So what is read and written begins there.
+const BLOCK: usize = 4096;
 
 /// Table of segment pages and a segment page; or the window on the base of a delta route, 32 KiB.
 const SPARE_BYTES: usize = TABLE_BYTES_MAX + SEGMENT_PAGE_BYTES_MAX;
@@ -30,7 +34,8 @@ pub(super) struct Space<'w> {
 
 impl<'w> Space<'w> {
     pub fn of(workspace: &'w mut [u8; WORKSPACE_BYTES]) -> Result<Self> {
-        let mut rest = workspace.as_mut_slice();
+        let skip = workspace.as_ptr().align_offset(BLOCK);
+        let mut rest = workspace.get_mut(skip..).ok_or_else(beyond)?;
         let mut take = |bytes: usize| -> Result<&'w mut [u8]> {
             let (taken, left) = core::mem::take(&mut rest)
                 .split_at_mut_checked(bytes)
@@ -38,16 +43,18 @@ impl<'w> Space<'w> {
             rest = left;
             Ok(taken)
         };
+        // These three in whole blocks, so that the spare part, which a base is read into, begins at one as well.
+        let work = Buffers {
+            encoded: take(SEGMENT_BYTES)?,
+            segment: take(SEGMENT_BYTES)?,
+            piece: take(OBJECT_BYTES_MAX)?,
+            held: None,
+        };
         Ok(Space {
-            table: take(TABLE_BYTES_MAX)?,
             spare: take(SPARE_BYTES)?,
+            table: take(TABLE_BYTES_MAX)?,
             page: take(ROUTE_PAGE_BYTES_MAX)?,
-            work: Buffers {
-                piece: take(OBJECT_BYTES_MAX)?,
-                held: None,
-                encoded: take(SEGMENT_BYTES)?,
-                segment: take(SEGMENT_BYTES)?,
-            },
+            work,
         })
     }
 
@@ -128,5 +135,25 @@ impl Set {
 
     pub fn len(&self) -> usize {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec;
+
+    #[test]
+    fn wherever_the_workspace_lies_what_media_are_read_into_begins_at_a_block() {
+        let mut memory = vec![0; WORKSPACE_BYTES + BLOCK];
+        for shift in [0, 1, 16, BLOCK - 1] {
+            let begin = memory.as_ptr().align_offset(BLOCK) % BLOCK;
+            let at = (begin + shift) % BLOCK;
+            let workspace = memory[at..].first_chunk_mut().unwrap();
+            let Space { spare, work, .. } = Space::of(workspace).unwrap();
+            for part in [spare, work.encoded, work.segment] {
+                assert_eq!(part.as_ptr().addr() % BLOCK, 0, "shifted by {shift}");
+            }
+        }
     }
 }
