@@ -3,13 +3,14 @@
 //! ```text
 //! rate       bytes that came between the asking for an object and its coming, by the time that took; the highest lately
 //! round trip the shortest that an answer to a SUBSCRIBE took on this connection
-//! wanted     4 · rate · round trip + 2 objects     more than the link holds brings nothing, less leaves it idle;
-//!                                                  four times, because a lost segment holds up what is behind it for
-//!                                                  one and a half round trips, and its loss may be lost again
+//! wanted     8 · rate · round trip + 2 objects     less than the link holds leaves it idle, and so does less than comes
+//!                                                  while TCP waits for a segment that was lost, and lost again: two
+//!                                                  round trips, then four, and half of one on the way (RFC 6298,
+//!                                                  section 5); and one round trip until what is asked for then comes
 //! at most    what the memory has (`window_kib`), and what comes within five sixths of a keep-alive: the broker's answer
 //!            to our ping queues behind all that was asked for
 //! ```
-//! The rate is limited by the window until the window is wide enough, so a window that is too small makes itself four times
+//! The rate is limited by the window until the window is wide enough, so a window that is too small makes itself eight times
 //! as wide with each round trip, and stops where the rate stops rising: at the link's, or at the installer's. It begins
 //! at four objects, grows by what has come, and is halved by a silent round.
 //!
@@ -25,7 +26,7 @@ pub const WINDOW_FIRST: u64 = 4;
 /// An object of the largest size.
 const OBJECT: u64 = OBJECT_BYTES_MAX as u64;
 /// How many times what the link holds.
-const GAIN: u64 = 4;
+const GAIN: u64 = 8;
 /// A rate that is not reached any more loses a sixteenth with each object.
 const FORGETS: u64 = 16;
 
@@ -124,8 +125,8 @@ mod tests {
         let cases = [
             // bytes a second, round trip (ms), at least and at most objects in the window
             (6_250_000,  50, 10, 10), // 50 Mbit/s: 305 KiB on the way; all of the MiB
-            (  125_000, 600,  4,  6), // 1 Mbit/s, by satellite
-            (   32_000, 600,  2,  3), // 256 kbit/s
+            (  125_000, 600,  7,  8), // 1 Mbit/s, by satellite: 73 KiB on the way
+            (   32_000, 600,  3,  3), // 256 kbit/s
             (   32_000,  50,  2,  3),
             (    4_000, 600,  1,  1), // 32 kbit/s: an object takes 24 s, and a ping has to be answered within 30
             (12_500_000,  1,  2,  3), // the next room: more would only be memory
@@ -157,7 +158,7 @@ mod tests {
         window.answered(Duration::from_millis(50));
         for bytes in [48, 48, 8_208, 28_696] {
             window.came(bytes, bytes, Duration::from_millis(52));
-            assert_eq!(window.bytes(), WINDOW_FIRST * OBJECT, "after {bytes} bytes");
+            assert!(window.bytes() >= WINDOW_FIRST * OBJECT, "{} after {bytes} bytes", window.bytes());
         }
         // 28,696 bytes in 7 s: 4 KB/s, of which a third of a MiB would take more than a keep-alive.
         let mut thin = Window::new(MIB, Duration::from_secs(30));
