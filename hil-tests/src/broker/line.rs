@@ -291,6 +291,26 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_is_late_by_less_than_the_queue_leaves_no_line_idle() {
+        for (rate, late) in [(50_000_000, MS(9)), (1_000_000, MS(11)), (256_000, MS(40))] {
+            let (mut way, line) = (Way::default(), line(50, rate, 0.0));
+            let mut now = MS(0);
+            for turn in 1..=100 {
+                let departs = way.send(&line, now, line.turn_bytes());
+                let on_the_line = turn * (line.turn_bytes() / SEGMENT_BYTES * (SEGMENT_BYTES + HEADER_BYTES));
+                let least = time_for(on_the_line, rate);
+                assert!(
+                    departs <= least + MS(1),
+                    "{rate}: turn {turn} departs at {departs:?}, not {least:?}"
+                );
+                // As the proxy waits, by a clock that is late.
+                let until = departs.saturating_sub(line.queue());
+                now = if until > now { until + late } else { now };
+            }
+        }
+    }
+
+    #[test]
     fn a_turn_is_what_passes_in_two_milliseconds_and_never_less_than_a_segment() {
         let turns =
             [256_000, 1_000_000, 50_000_000, 1_000_000_000].map(|rate| line(50, rate, 0.0).turn_bytes());
