@@ -3,14 +3,17 @@
 //! ```text
 //! rate       bytes that came between the asking for an object and its coming, by the time that took; the highest lately
 //! round trip the shortest that an answer to a SUBSCRIBE took on this connection
-//! wanted     8 · rate · round trip + 2 objects     less than the link holds leaves it idle, and so does less than comes
-//!                                                  while TCP waits for a segment that was lost, and lost again: two
-//!                                                  round trips, then four, and half of one on the way (RFC 6298,
-//!                                                  section 5); and one round trip until what is asked for then comes
+//! wanted     4 · rate · round trip + 2 objects     more than the link holds brings nothing, less leaves it idle;
+//!                                                  four times, because a lost segment holds up what is behind it for
+//!                                                  one and a half round trips, and its loss may be lost again
+//! far        8 · rate · round trip + 2 objects     TCP waits two round trips for what was lost again, then four, and half
+//!                                                  of one it is on the way (RFC 6298, section 5); one more takes what is
+//!                                                  asked for then. Nearer than 100 ms it waits for 200 ms at least, and
+//!                                                  what comes in that has no room in memory anyway
 //! at most    what the memory has (`window_kib`), and what comes within five sixths of a keep-alive: the broker's answer
 //!            to our ping queues behind all that was asked for
 //! ```
-//! The rate is limited by the window until the window is wide enough, so a window that is too small makes itself eight times
+//! The rate is limited by the window until the window is wide enough, so a window that is too small makes itself four times
 //! as wide with each round trip, and stops where the rate stops rising: at the link's, or at the installer's. It begins
 //! at four objects, grows by what has come, and is halved by a silent round.
 //!
@@ -26,7 +29,11 @@ pub const WINDOW_FIRST: u64 = 4;
 /// An object of the largest size.
 const OBJECT: u64 = OBJECT_BYTES_MAX as u64;
 /// How many times what the link holds.
-const GAIN: u64 = 8;
+const GAIN: u64 = 4;
+/// And on a far link.
+const GAIN_FAR: u64 = 8;
+/// Two round trips of it are Linux' lower bound of a timeout (TCP_RTO_MIN).
+const FAR: Duration = Duration::from_millis(100);
 /// A rate that is not reached any more loses a sixteenth with each object.
 const FORGETS: u64 = 16;
 
@@ -92,7 +99,8 @@ impl Window {
         let bytes_in = |time: Duration| {
             u64::try_from(u128::from(rate) * time.as_micros() / 1_000_000).unwrap_or(u64::MAX)
         };
-        let holds = GAIN.saturating_mul(bytes_in(round_trip)).saturating_add(2 * OBJECT);
+        let gain = if round_trip < FAR { GAIN } else { GAIN_FAR };
+        let holds = gain.saturating_mul(bytes_in(round_trip)).saturating_add(2 * OBJECT);
         holds.min(bytes_in(self.within)).clamp(OBJECT.min(self.max), self.max)
     }
 }
@@ -130,6 +138,7 @@ mod tests {
             (   32_000,  50,  2,  3),
             (    4_000, 600,  1,  1), // 32 kbit/s: an object takes 24 s, and a ping has to be answered within 30
             (12_500_000,  1,  2,  3), // the next room: more would only be memory
+            (60_000_000,  1,  4,  5), // the same machine
         ];
         for (rate, round_trip, least, most) in cases {
             let (window, used) = settled(rate, round_trip, MIB);
