@@ -15,7 +15,7 @@
 //! * [`bulk`] objects by name: the connection that lives as long as a download
 //! * [`https`] the same objects from a web server
 //! * [`sources`] both as one, by a policy
-//! * [`teller`] what it waits for, said in the same words by both
+//! * `teller` what it waits for, said in the same words by both
 //! * [`meter`] what a download may cost: a rate, and bytes in a month
 
 pub mod backoff;
