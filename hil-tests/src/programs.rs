@@ -40,11 +40,21 @@ impl Programs {
 
     /// With a device binary that is there already.
     pub fn with_agent(agent: &Path) -> Result<Programs> {
-        if !agent.is_file() {
-            return Err(Trouble::new(format!("{}: expected the device binary", agent.display())));
-        }
+        let agent = there_already(agent)?;
         let messages = build(&["mainstayctl"])?;
-        Ok(Programs { agent: agent.to_owned(), ctl: executable(&messages, "mainstayctl")? })
+        Ok(Programs { agent, ctl: executable(&messages, "mainstayctl")? })
+    }
+
+    /// The same with an operator's tool that packs delta routes as quickly as it can.
+    pub fn with_agent_and_optimized_tool(agent: &Path) -> Result<Programs> {
+        Ok(Programs { agent: there_already(agent)?, ctl: optimized("mainstayctl")? })
+    }
+}
+
+fn there_already(agent: &Path) -> Result<PathBuf> {
+    match agent.is_file() {
+        true => Ok(agent.to_owned()),
+        false => Err(Trouble::new(format!("{}: expected the device binary", agent.display()))),
     }
 }
 

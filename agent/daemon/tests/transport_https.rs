@@ -9,7 +9,7 @@ use mainstay_core::digest::Digest;
 use mainstay_core::fault::FaultKind;
 use mainstay_core::seam::PieceSource;
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use support::objects;
@@ -119,13 +119,16 @@ fn a_connection_that_is_cut_is_gone_on_with_at_the_piece_that_is_missing() {
     let folder = folder();
     let row = std::fs::read(folder.row()).unwrap();
     let whole = row.len();
-    let mut cuts = 0;
+    let mut asked = 0;
+    let cut = Arc::new(AtomicUsize::new(0));
+    let counted = cut.clone();
     let fake = Fake::start(move |request, stream| {
         let Some((first, last)) = range_of(request) else { return false };
-        cuts += 1;
-        if cuts % 4 != 2 {
+        asked += 1;
+        if asked % 4 != 2 {
             return answer_range(stream, &row, (first, last));
         }
+        counted.fetch_add(1, Ordering::SeqCst);
         let head = format!(
             "HTTP/1.1 206 x\r\nContent-Length: {}\r\nContent-Range: bytes {first}-{last}/*\r\n\r\n",
             last - first + 1
@@ -137,8 +140,10 @@ fn a_connection_that_is_cut_is_gone_on_with_at_the_piece_that_is_missing() {
     let (mut source, ..) = source(&plain(fake.port), true);
     let begun = Instant::now();
     folder.pull(&mut source, |_| true).expect("pulled");
-    println!("with {} connections in {:?}", fake.connections.load(Ordering::SeqCst), begun.elapsed());
-    assert!(fake.connections.load(Ordering::SeqCst) > 3);
+    // How many requests there are depends on how many pieces are announced before it is their turn: a busy machine makes few.
+    let (connections, cut) = (fake.connections.load(Ordering::SeqCst), cut.load(Ordering::SeqCst));
+    println!("with {connections} connections, {cut} cut, in {:?}", begun.elapsed());
+    assert!(cut > 0 && connections > cut, "{connections} connections, {cut} cut");
     assert_eq!(source.stats().bytes, whole as u64, "no piece that had come was asked for again");
 }
 

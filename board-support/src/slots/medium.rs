@@ -294,3 +294,40 @@ pub(super) fn io_fault(doing: &str, path: &Path, error: &io::Error) -> Fault {
         _ => fault!(Io, "{doing} {path}: {error}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Without O_DIRECT (tmpfs) no memory needs a copy, and the bytes are right all the same.
+    #[test]
+    fn memory_that_begins_at_a_block_is_written_and_read_as_it_is_and_any_other_by_a_copy() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("medium");
+        std::fs::write(&path, vec![0; 2 * SEGMENT_BYTES]).unwrap();
+        let mut medium = Medium::open(&path, true, false).unwrap();
+        let direct = medium.access(0) == Access::Direct;
+        let mut memory = vec![0; SEGMENT_BYTES + 2 * BLOCK as usize];
+        let begin = memory.as_ptr().align_offset(BLOCK as usize);
+        #[rustfmt::skip]
+        let cases = [
+            // at                 memory, bytes past a block   a copy is made
+            (0,                   0,                           false),
+            (BLOCK,               0,                           false),
+            (BLOCK,               8,                           true),
+        ];
+        for (at, past, copied) in cases {
+            let mut bounce = Bounce::default();
+            let memory = &mut memory[begin + past..][..SEGMENT_BYTES];
+            memory.fill(0x5a);
+            medium.write(&mut bounce, at, memory).unwrap();
+            memory.fill(0);
+            medium.read(&mut bounce, at, memory).unwrap();
+            assert!(memory.iter().all(|byte| *byte == 0x5a), "at {at}, {past} past a block");
+            assert_eq!(!bounce.memory.is_empty(), copied && direct, "at {at}, {past} past a block");
+        }
+        let mut some = [0; 100];
+        medium.read(&mut Bounce::default(), BLOCK + 7, &mut some).unwrap();
+        assert_eq!(some, [0x5a; 100], "from the midst of a block");
+    }
+}

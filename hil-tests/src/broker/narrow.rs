@@ -195,7 +195,7 @@ impl Pipe {
                     return Ok(());
                 }
                 let departs = way.borrow_mut().send(&shared.line, shared.now(), n);
-                shared.until(departs).await;
+                shared.until(departs.saturating_sub(shared.line.queue())).await;
                 let mut stream = self.stream.borrow_mut();
                 let lost = stream.lost();
                 let again = stream.depart(departs, n);

@@ -6,8 +6,9 @@
 //! bytes down ____/‾‾ desired state, manifest, bulk connection, pages, ‾‾ pieces ‾‾|____ written, read back, told
 //!                                                          |  10 %  ....  90 %  |
 //! in flow      a route's bytes between a tenth and nine tenths of all that came down, by the time that it took: what a
-//!              route of any length gets; the limits are held here
-//! whole        all of a route's bytes, from the first byte after the word to the last: with every handshake in it
+//!              route of any length gets
+//! whole        all of a route's bytes, from the first byte after the word to the last: with every handshake in it; the
+//!              limits are held here
 //! ```
 //! A share is of the link's rate, which counts the headers of IP and TCP: at best 96.5 % of it is content, 94.6 % where 2 %
 //! are lost and sent again.
@@ -40,9 +41,10 @@ struct Case {
     bits_per_second: u64,
     loss: f64,
     route: Route,
-    /// Bytes of the route, roughly; nothing of them compresses.
+    /// Bytes of the route, roughly; nothing of them compresses. A full route is tens of MB and more: a shorter one weighs the
+    /// handshakes more, a longer one takes longer to measure.
     bytes: u64,
-    /// Of the link, to be filled in flow.
+    /// Of the link, to be filled by the whole of it.
     share_min: Option<f64>,
 }
 
@@ -61,7 +63,7 @@ const CASES: [Case; 7] = [
     // RTT            rate                       loss                route                bytes          share of it, at least
     Case { rtt_ms: 50,  bits_per_second: 50 * MBIT,  loss: 0.0,  route: Route::Full,  bytes: 64 * MIB, share_min: Some(0.90) },
     Case { rtt_ms: 50,  bits_per_second: 50 * MBIT,  loss: 0.02, route: Route::Full,  bytes: 64 * MIB, share_min: None },
-    Case { rtt_ms: 600, bits_per_second: MBIT,       loss: 0.02, route: Route::Full,  bytes: 3 * MIB,  share_min: Some(0.80) },
+    Case { rtt_ms: 600, bits_per_second: MBIT,       loss: 0.02, route: Route::Full,  bytes: 8 * MIB,  share_min: Some(0.80) },
     Case { rtt_ms: 600, bits_per_second: 256 * KBIT, loss: 0.02, route: Route::Full,  bytes: MIB / 2,  share_min: None },
     Case { rtt_ms: 50,  bits_per_second: 50 * MBIT,  loss: 0.0,  route: Route::Delta, bytes: 4 * MIB,  share_min: None },
     Case { rtt_ms: 600, bits_per_second: MBIT,       loss: 0.02, route: Route::Delta, bytes: 2 * MIB,  share_min: None },
@@ -82,7 +84,7 @@ struct Went {
 /// Measures, and prints the table; within where each limit holds.
 pub fn measure(words: &Words) -> Result<Measured> {
     Kind::Mosquitto.available()?;
-    let programs = Programs::with_agent(words.agent()?)?;
+    let programs = Programs::with_agent_and_optimized_tool(words.agent()?)?;
     let mut table = Table::new(&COLUMNS);
     let mut broken = Vec::new();
     for (number, case) in (1..).zip(CASES).filter(|(_, case)| words.wants(&case.name())) {
@@ -90,6 +92,8 @@ pub fn measure(words: &Words) -> Result<Measured> {
         let folder = words.workshop()?;
         match play(folder.path(), &programs, &case) {
             Ok(went) => {
+                let [flow, whole] = went.shares(&case).map(|share| share * 100.0);
+                eprintln!("link: {flow:.1} % in flow, {whole:.1} % whole, {} KiB", went.peak / 1024);
                 broken.extend(case.broken(&went));
                 table.row(case.row(&went));
             }
@@ -172,12 +176,11 @@ impl Case {
 
     /// Limits that do not hold.
     fn broken(&self, went: &Went) -> Vec<String> {
-        let [flow, _] = went.shares(self);
+        let [_, whole] = went.shares(self);
         let mut broken = Vec::new();
-        if let Some(least) = self.share_min.filter(|least| flow < *least) {
-            let (flow, least) = (flow * 100.0, least * 100.0);
-            broken
-                .push(format!("{}: {flow:.1} % of the link in flow, of at least {least:.0} %", self.name()));
+        if let Some(least) = self.share_min.filter(|least| whole < *least) {
+            let (whole, least) = (whole * 100.0, least * 100.0);
+            broken.push(format!("{}: {whole:.1} % of the link, of at least {least:.0} %", self.name()));
         }
         if went.peak > PEAK_BYTES_MAX {
             let kib = [went.peak, PEAK_BYTES_MAX].map(|bytes| bytes / 1024);
@@ -246,8 +249,8 @@ fn route_bytes(inspected: &serde_json::Value, kind: Route) -> Result<u64> {
     bytes.doing(|| format!("mainstayctl inspect: expected a {} route, found {routes:?}", kind.word()))
 }
 
-/// An image that the board boots, of which nothing compresses. Of each 1024 bytes the first `kept` sixteenths are those of
-/// every other image, the rest is this version's own.
+/// An image that the board boots, of which nothing compresses. Of each 64 KiB the first `kept` sixteenths are those of every
+/// other image, the rest is this version's own: as an update looks in which some blocks of each file are new.
 fn noise(path: &Path, version: &str, bytes: u64, kept: usize) -> Result<()> {
     let what = || path.display().to_string();
     let seed = version.bytes().fold(1, |sum: u64, byte| sum.wrapping_mul(31) + u64::from(byte));
@@ -256,16 +259,19 @@ fn noise(path: &Path, version: &str, bytes: u64, kept: usize) -> Result<()> {
     let header = Header::new(version, Behaviour::Healthy).encode()?;
     out.write_all(&header).doing(what)?;
     let mut left = bytes as usize - header.len();
-    let mut block = [0; 1024];
-    while left > 0 {
-        for (at, word) in block.chunks_exact_mut(8).enumerate() {
+    let mut block = [0; 4096];
+    for number in 0.. {
+        for word in block.chunks_exact_mut(8) {
             let (shared, own) = (shared.next(), own.next());
-            let random = if at / 8 < kept { shared } else { own };
+            let random = if number % 16 < kept { shared } else { own };
             word.copy_from_slice(&random.to_le_bytes());
         }
         let n = left.min(block.len());
         out.write_all(block.get(..n).unwrap_or_default()).doing(what)?;
         left -= n;
+        if left == 0 {
+            break;
+        }
     }
     out.flush().doing(what)
 }
@@ -332,14 +338,14 @@ mod tests {
 
     #[test]
     fn a_share_is_of_the_link_and_a_limit_that_is_missed_is_named() {
-        // 50 Mbit/s are 6.25 MB/s; 62.5 MB whole in 12.5 s are 80 %; 50 MB of them in 8 s are 100 %.
+        // 50 Mbit/s are 6.25 MB/s; 62.5 MB whole in 10.96 s are 91.2 %; 50 MB of them in 8 s are 100 %.
         let [case, ..] = CASES;
-        let flow = Flow { whole: MS(12_500), middle: MS(8_000) };
+        let flow = Flow { whole: MS(10_960), middle: MS(8_000) };
         let went = Went { route: 62_500_000, flow, peak: 5 * MIB, lost: 0, connections: 2 };
-        assert_eq!(went.shares(&case), [1.0, 0.8]);
+        assert_eq!(went.shares(&case).map(|share| (share * 1000.0) as u32), [1000, 912]);
         assert_eq!(case.broken(&went), Vec::<String>::new());
-        let slow = Went { flow: Flow { middle: MS(9_000), ..flow }, ..went };
-        assert!(case.broken(&slow)[0].contains("88.9 % of the link in flow, of at least 90 %"));
+        let slow = Went { flow: Flow { whole: MS(11_250), ..flow }, ..went };
+        assert!(case.broken(&slow)[0].contains("88.9 % of the link, of at least 90 %"));
         assert!(case.broken(&Went { peak: 6 * MIB, ..went })[0].contains("6144 KiB, of at most 5632"));
     }
 

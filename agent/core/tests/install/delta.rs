@@ -248,6 +248,20 @@ fn whatever_the_window_each_kind_is_made_and_neither_segment_page_nor_full_route
     }
 }
 
+/// On a far line each takes as long as tens of kilobytes, and a delta route is not much more.
+#[test]
+fn a_delta_route_takes_three_round_trips_and_what_has_drifted_three_more() {
+    let delta = mixed();
+    for (spoiled, expected) in [(&[][..], 3), (&[1], 6)] {
+        let (mut source, mut slots) = (delta.source(100), delta.slots());
+        Delta::spoil(&mut slots, spoiled);
+        delta.install(&mut source, &mut slots).unwrap();
+        delta.assert_made(&slots);
+        // Table, page, pieces; then both tables, both pages, and a segment's pieces.
+        assert_eq!(source.round_trips, expected, "{spoiled:?}");
+    }
+}
+
 #[test]
 fn pieces_are_placed_in_the_row_of_their_route_before_they_are_asked_for() {
     let delta = mixed();

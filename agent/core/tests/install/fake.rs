@@ -9,7 +9,9 @@ use mainstay_core::fault;
 use mainstay_core::limits::{RUN_SEGMENTS_MAX, SEGMENT_BYTES};
 use mainstay_core::seam::{Entry, Inflate, Memory, Note, Observer, PieceSource, Place, Result, SlotWriter};
 use mainstay_core::update::{Installer, Reuse, Tools, WORKSPACE_BYTES};
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 /// What a segment is made of, and how it travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,7 +148,13 @@ pub struct FakeSource {
     pub index: usize,
     /// Does not come back from this fetch.
     pub stops_at: Option<usize>,
-    outstanding: BTreeSet<Digest>,
+    /// A line of one round trip: how many have passed while the installer waited.
+    pub round_trips: u32,
+    /// Reads of slots, as they count them, and how many there were when something was first asked for.
+    pub reads: Rc<Cell<usize>>,
+    pub reads_before: Option<usize>,
+    /// And when each was asked for, in round trips.
+    outstanding: BTreeMap<Digest, u32>,
     at: usize,
 }
 
@@ -163,7 +171,10 @@ impl FakeSource {
             places: BTreeMap::new(),
             index: 0,
             stops_at: None,
-            outstanding: BTreeSet::new(),
+            round_trips: 0,
+            reads: Rc::default(),
+            reads_before: None,
+            outstanding: BTreeMap::new(),
             at: 0,
         }
     }
@@ -180,18 +191,19 @@ impl PieceSource for FakeSource {
     }
     fn place(&mut self, name: &Digest, _: u32, place: Place) {
         let told = self.places.insert(*name, place).is_some();
-        assert!(told || !self.outstanding.contains(name), "told after it was announced");
+        assert!(told || !self.outstanding.contains_key(name), "told after it was announced");
     }
     fn forget(&mut self, name: &Digest) {
         self.outstanding.remove(name);
     }
     fn prefetch(&mut self, name: &Digest, _: u32) -> bool {
-        if self.outstanding.contains(name) {
+        if self.outstanding.contains_key(name) {
             return true;
         }
         let room = self.outstanding.len() < self.window;
         if room {
-            self.outstanding.insert(*name);
+            self.reads_before.get_or_insert(self.reads.get());
+            self.outstanding.insert(*name, self.round_trips);
         }
         room
     }
@@ -205,6 +217,8 @@ impl PieceSource for FakeSource {
             self.at += ahead + 1;
         }
         self.fetched.push(*name);
+        let asked = self.outstanding.get(name).copied().unwrap_or(self.round_trips);
+        self.round_trips = self.round_trips.max(asked + 1);
         if let Some((lied, times)) = &mut self.lies
             && lied == name
             && *times > 0
@@ -237,6 +251,8 @@ pub struct FakeSlots {
     pub room: Option<u64>,
     /// Reads of the running group, and their bytes.
     pub base_reads: (usize, usize),
+    /// Reads of either.
+    pub reads: Rc<Cell<usize>>,
 }
 
 /// The group that runs; the other is the target.
@@ -254,6 +270,7 @@ impl FakeSlots {
             writes_left: None,
             room: None,
             base_reads: (0, 0),
+            reads: Rc::default(),
         }
     }
     pub fn target(&self) -> &[u8] {
@@ -283,6 +300,7 @@ impl SlotWriter for FakeSlots {
         Ok(())
     }
     fn read_back(&mut self, group: Group, _: &str, at: u64, out: &mut [u8]) -> Result<()> {
+        self.reads.set(self.reads.get() + 1);
         if (group != RUNNING && self.unreadable.contains(&at)) || (group == RUNNING && self.running_fails) {
             return Err(fault!(Io, "unreadable"));
         }

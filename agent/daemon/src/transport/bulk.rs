@@ -18,6 +18,7 @@ use super::link::{Broker, Handler, Link, Setup};
 pub use super::pull::Stats;
 use super::pull::{Limits, Order, Pull};
 use super::sources::Side;
+use super::teller::{BulkStatus, Teller};
 use super::topics::{DATA_HEADER_BYTES, Topics, need_payload, parse_data};
 use mainstay_core::digest::Digest;
 use mainstay_core::fault;
@@ -42,36 +43,12 @@ const QUEUE_MAX: usize = 512;
 pub const CANCEL_LATENCY: Duration = Duration::from_millis(100);
 /// Without a connection for so long, another source is asked, where there is one.
 pub const ABSENT_MAX: Duration = Duration::from_secs(60);
-/// A status that does not change is told again this often.
-pub const STATUS_EVERY: Duration = Duration::from_secs(30);
-
-/// What a download waits for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BulkStatus {
-    /// There is no connection (yet); it is tried for ever.
-    Connecting {
-        /// Why the last attempt failed.
-        cause: Option<String>,
-    },
-    /// Objects come.
-    Pulling,
-    /// There is a connection, but nothing comes: it is asked again, less and less often.
-    Stalled {
-        /// What is waited for.
-        object: Digest,
-        /// Since the last time it was asked for.
-        silent_for: Duration,
-        /// What the broker said, if anything.
-        cause: String,
-    },
-}
 
 /// Pulls objects from a broker. Connects with the first object that is asked for; dropping it closes the connection.
 pub struct BulkSource {
     broker: Broker,
     cancel: Arc<AtomicBool>,
-    on_status: Box<dyn FnMut(BulkStatus) + Send>,
-    told: Option<(BulkStatus, Instant)>,
+    teller: Teller,
     shared: Arc<Shared>,
     link: Option<Link>,
     current: Option<Object>,
@@ -81,7 +58,7 @@ pub struct BulkSource {
 
 impl BulkSource {
     /// `cancel` ends a [`fetch`](PieceSource::fetch) within [`CANCEL_LATENCY`]. `on_status` is called on the thread that
-    /// fetches, when the status changes and every [`STATUS_EVERY`].
+    /// fetches, when the status changes, and every 30 s.
     pub fn new(
         broker: &Broker,
         cancel: Arc<AtomicBool>,
@@ -90,8 +67,7 @@ impl BulkSource {
         BulkSource {
             broker: broker.clone(),
             cancel,
-            on_status: Box::new(on_status),
-            told: None,
+            teller: Teller::new(on_status),
             shared: Arc::new(Shared {
                 state: Mutex::new(State::new(Limits {
                     objects: broker.config.window_max.into(),
@@ -169,23 +145,6 @@ impl BulkSource {
         })?);
         Ok(())
     }
-
-    fn tell(&mut self, status: BulkStatus) {
-        let same = |told: &BulkStatus| match (told, &status) {
-            (
-                BulkStatus::Stalled { object: a, cause: x, .. },
-                BulkStatus::Stalled { object: b, cause: y, .. },
-            ) => (a, x) == (b, y),
-            (told, status) => told == status,
-        };
-        match &self.told {
-            Some((told, at)) if same(told) && at.elapsed() < STATUS_EVERY => {}
-            _ => {
-                self.told = Some((status.clone(), Instant::now()));
-                (self.on_status)(status);
-            }
-        }
-    }
 }
 
 impl PieceSource for BulkSource {
@@ -262,9 +221,9 @@ impl Side for BulkSource {
                 state.send();
                 return Err(why);
             }
-            if self.told.as_ref().is_none_or(|(told, at)| *told != status || at.elapsed() >= STATUS_EVERY) {
+            if self.teller.is_news(&status, now) {
                 drop(state);
-                self.tell(status); // without the lock
+                self.teller.tell(status, now); // without the lock
                 state = self.shared.lock();
                 if state.pull.give(name).is_some() {
                     continue;
@@ -274,7 +233,7 @@ impl Side for BulkSource {
             let limit = until.unwrap_or(CANCEL_LATENCY).min(CANCEL_LATENCY);
             drop(self.shared.changed.wait_timeout(state, limit));
         };
-        self.tell(BulkStatus::Pulling);
+        self.teller.tell(BulkStatus::Pulling, Instant::now());
         self.current = Some(object);
         Ok(())
     }

@@ -15,6 +15,7 @@
 //! * [`bulk`] objects by name: the connection that lives as long as a download
 //! * [`https`] the same objects from a web server
 //! * [`sources`] both as one, by a policy
+//! * `teller` what it waits for, said in the same words by both
 //! * [`meter`] what a download may cost: a rate, and bytes in a month
 
 pub mod backoff;
@@ -27,10 +28,11 @@ pub mod meter;
 mod places;
 mod pull;
 pub mod sources;
+mod teller;
 pub mod topics;
 pub mod tunnel;
 
-pub use bulk::{BulkSource, BulkStatus, Stats};
+pub use bulk::{BulkSource, Stats};
 pub use config::BrokerConfig;
 pub use control::{ControlLink, Event, Events};
 pub use https::source::HttpsSource;
@@ -38,3 +40,4 @@ pub use https::{Depot, HttpsConfig};
 pub use link::Broker;
 pub use meter::Meter;
 pub use sources::{Policy, Sources};
+pub use teller::BulkStatus;

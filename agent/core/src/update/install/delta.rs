@@ -136,6 +136,7 @@ impl Installer<'_> {
         let runs = artifact.run_count();
         let (table, segment_page) = Space::split(spare)?;
         let full = artifact.full_route()?.table;
+        self.announce([artifact.segments, full].map(|name| (name, table_bytes(runs))));
         let [segments, route] = [artifact.segments, full].map(|name| {
             let table = self.fetch(&name, table_bytes(runs), table)?;
             Table::parse(table, runs)?.page(run)

@@ -197,9 +197,11 @@ impl<'a> Installer<'a> {
     /// The full route, from run `from` on.
     fn by_full(&mut self, artifact: &Artifact, from: usize, space: &mut Space<'_>) -> Result<()> {
         let Space { table, spare, page: route_page, work } = space;
-        self.index(artifact, work.segment)?;
         let (segment_table, segment_page) = Space::split(spare)?;
         let (runs, full) = (artifact.run_count(), artifact.full_route()?);
+        // They come while the groups are read: to connect alone takes some round trips.
+        self.announce([artifact.segments, full.table].map(|name| (name, table_bytes(runs))));
+        self.index(artifact, work.segment)?;
         self.observer.note(Note::Route { class: &artifact.class, base: None, bytes: full.bytes });
         let segment_table =
             Table::parse(self.fetch(&artifact.segments, table_bytes(runs), segment_table)?, runs)?;
@@ -233,12 +235,23 @@ impl<'a> Installer<'a> {
         route: &'p mut [u8],
     ) -> Result<Run<'p>> {
         let (first, count) = run_of(artifact, run);
+        self.announce([(segment_page, table_bytes(count)), (route_page, ROUTE_PAGE_BYTES_MAX)]);
         let page = self.fetch(&segment_page, table_bytes(count), segments)?;
         let segments = Some(SegmentPage::parse(page, first, count)?);
         let page = self.fetch(&route_page, ROUTE_PAGE_BYTES_MAX, route)?;
         let content = |index: usize| artifact.segment_bytes(first + index as u32);
         let route = RoutePage::parse(page, first, count, content)?;
         Ok(Run { first, count, route, segments, place: None, next_pages: heapless::Vec::new(), only: None })
+    }
+
+    /// Asks for two objects that are fetched next, each of at most so many bytes, so that together they take one round trip.
+    /// What has no room in the window is asked for when it is fetched.
+    fn announce(&mut self, objects: [(Digest, usize); 2]) {
+        for (name, bytes) in objects {
+            if !self.source.prefetch(&name, bytes as u32) {
+                break;
+            }
+        }
     }
 
     /// Fetches an object into `out` and proves it; asks again as long as the source has another place to ask, up to a

@@ -135,3 +135,23 @@ impl Set {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec;
+
+    #[test]
+    fn wherever_the_workspace_lies_what_media_are_read_into_begins_at_a_block() {
+        let mut memory = vec![0; WORKSPACE_BYTES + BLOCK_BYTES];
+        for shift in [0, 1, 16, BLOCK_BYTES - 1] {
+            let begin = memory.as_ptr().align_offset(BLOCK_BYTES) % BLOCK_BYTES;
+            let at = (begin + shift) % BLOCK_BYTES;
+            let workspace = memory[at..].first_chunk_mut().unwrap();
+            let Space { spare, work, .. } = Space::of(workspace).unwrap();
+            for part in [spare, work.encoded, work.segment] {
+                assert_eq!(part.as_ptr().addr() % BLOCK_BYTES, 0, "shifted by {shift}");
+            }
+        }
+    }
+}

@@ -21,10 +21,11 @@
 use super::Depot;
 use super::connection::{Connection, Target};
 use crate::transport::backoff::Backoff;
-use crate::transport::bulk::{BulkStatus, CANCEL_LATENCY, STATUS_EVERY};
+use crate::transport::bulk::CANCEL_LATENCY;
 use crate::transport::places::Places;
 use crate::transport::pull::{LIES_MAX, Stats};
 use crate::transport::sources::Side;
+use crate::transport::teller::{BulkStatus, Teller};
 use mainstay_core::digest::Digest;
 use mainstay_core::fault;
 use mainstay_core::fault::{Fault, FaultKind};
@@ -55,8 +56,7 @@ pub struct HttpsSource {
     cancel: Arc<AtomicBool>,
     /// There is no other source: what fails is tried for ever.
     alone: bool,
-    on_status: Box<dyn FnMut(BulkStatus) + Send>,
-    told: Option<(BulkStatus, Instant)>,
+    teller: Teller,
     shared: Arc<Shared>,
     running: bool,
     current: Option<Vec<u8>>,
@@ -75,8 +75,7 @@ impl HttpsSource {
             depot: depot.clone(),
             cancel,
             alone,
-            on_status: Box::new(on_status),
-            told: None,
+            teller: Teller::new(on_status),
             shared: Arc::default(),
             running: false,
             current: None,
@@ -105,20 +104,6 @@ impl HttpsSource {
             .map_err(|e| fault!(Io, "https: cannot start the thread: {e}"))?;
         self.running = true;
         Ok(())
-    }
-
-    fn tell(&mut self, status: BulkStatus) {
-        let again = match (&self.told, &status) {
-            (Some((BulkStatus::Stalled { cause: old, .. }, _)), BulkStatus::Stalled { cause, .. }) => {
-                old != cause
-            }
-            (Some((told, _)), status) => told != status,
-            (None, _) => true,
-        };
-        if again || self.told.as_ref().is_some_and(|(_, at)| at.elapsed() >= STATUS_EVERY) {
-            self.told = Some((status.clone(), Instant::now()));
-            (self.on_status)(status);
-        }
     }
 }
 
@@ -221,13 +206,13 @@ impl Side for HttpsSource {
                 None => BulkStatus::Pulling,
             };
             drop(state);
-            self.tell(status);
+            self.teller.tell(status, Instant::now());
             let state = self.shared.lock();
             if !state.is_here(name) {
                 drop(self.shared.changed.wait_timeout(state, CANCEL_LATENCY));
             }
         };
-        self.tell(BulkStatus::Pulling);
+        self.teller.tell(BulkStatus::Pulling, Instant::now());
         self.current = Some(object);
         Ok(())
     }

@@ -6,12 +6,20 @@
 //! wanted     4 · rate · round trip + 2 objects     more than the link holds brings nothing, less leaves it idle;
 //!                                                  four times, because a lost segment holds up what is behind it for
 //!                                                  one and a half round trips, and its loss may be lost again
+//! far        8 · rate · round trip + 2 objects     TCP waits two round trips for what was lost again, then four, and half
+//!                                                  of one it is on the way (RFC 6298, section 5); one more takes what is
+//!                                                  asked for then. Nearer than 100 ms it waits for 200 ms at least, and
+//!                                                  what comes in that has no room in memory anyway
 //! at most    what the memory has (`window_kib`), and what comes within five sixths of a keep-alive: the broker's answer
 //!            to our ping queues behind all that was asked for
 //! ```
 //! The rate is limited by the window until the window is wide enough, so a window that is too small makes itself four times
 //! as wide with each round trip, and stops where the rate stops rising: at the link's, or at the installer's. It begins
 //! at four objects, grows by what has come, and is halved by a silent round.
+//!
+//! What comes within two round trips has not queued: the link could have brought more, had more been asked for. Such a rate is
+//! a lower bound, and narrows nothing. A download begins with tables of a hundred bytes, which would say that any link is
+//! as slow as a hundred bytes in a round trip.
 
 use mainstay_core::limits::OBJECT_BYTES_MAX;
 use std::time::Duration;
@@ -22,6 +30,10 @@ pub const WINDOW_FIRST: u64 = 4;
 const OBJECT: u64 = OBJECT_BYTES_MAX as u64;
 /// How many times what the link holds.
 const GAIN: u64 = 4;
+/// And on a far link.
+const GAIN_FAR: u64 = 8;
+/// Two round trips of it are Linux' lower bound of a timeout (TCP_RTO_MIN).
+const FAR: Duration = Duration::from_millis(100);
 /// A rate that is not reached any more loses a sixteenth with each object.
 const FORGETS: u64 = 16;
 
@@ -68,8 +80,11 @@ impl Window {
         let rate = u128::from(delivered) * 1_000_000 / took.as_micros().max(1);
         let rate = u64::try_from(rate).unwrap_or(u64::MAX);
         let before = self.rate.unwrap_or(0);
-        self.rate = Some(rate.max(before - before.saturating_sub(rate) / FORGETS));
-        self.now = self.wanted().min(self.now.saturating_add(bytes));
+        let queued = self.round_trip.is_none_or(|round_trip| took >= 2 * round_trip);
+        let forgotten = if queued { before.saturating_sub(rate) / FORGETS } else { 0 };
+        self.rate = Some(rate.max(before - forgotten));
+        let wider = self.wanted().min(self.now.saturating_add(bytes));
+        self.now = if queued { wider } else { self.now.max(wider) };
     }
 
     /// A round was silent.
@@ -84,7 +99,8 @@ impl Window {
         let bytes_in = |time: Duration| {
             u64::try_from(u128::from(rate) * time.as_micros() / 1_000_000).unwrap_or(u64::MAX)
         };
-        let holds = GAIN.saturating_mul(bytes_in(round_trip)).saturating_add(2 * OBJECT);
+        let gain = if round_trip < FAR { GAIN } else { GAIN_FAR };
+        let holds = gain.saturating_mul(bytes_in(round_trip)).saturating_add(2 * OBJECT);
         holds.min(bytes_in(self.within)).clamp(OBJECT.min(self.max), self.max)
     }
 }
@@ -117,11 +133,12 @@ mod tests {
         let cases = [
             // bytes a second, round trip (ms), at least and at most objects in the window
             (6_250_000,  50, 10, 10), // 50 Mbit/s: 305 KiB on the way; all of the MiB
-            (  125_000, 600,  4,  6), // 1 Mbit/s, by satellite
-            (   32_000, 600,  2,  3), // 256 kbit/s
+            (  125_000, 600,  7,  8), // 1 Mbit/s, by satellite: 73 KiB on the way
+            (   32_000, 600,  3,  3), // 256 kbit/s
             (   32_000,  50,  2,  3),
             (    4_000, 600,  1,  1), // 32 kbit/s: an object takes 24 s, and a ping has to be answered within 30
             (12_500_000,  1,  2,  3), // the next room: more would only be memory
+            (60_000_000,  1,  4,  5), // the same machine
         ];
         for (rate, round_trip, least, most) in cases {
             let (window, used) = settled(rate, round_trip, MIB);
@@ -141,6 +158,22 @@ mod tests {
         }
         let small = Window::new(64 * 1024, Duration::from_secs(30));
         assert_eq!(small.bytes(), 64 * 1024);
+    }
+
+    #[test]
+    fn small_objects_that_come_at_once_narrow_no_window_and_one_that_has_queued_does() {
+        // Two tables and two pages, each after one round trip of 50 ms, as a download begins.
+        let mut window = Window::new(MIB, Duration::from_secs(30));
+        window.answered(Duration::from_millis(50));
+        for bytes in [48, 48, 8_208, 28_696] {
+            window.came(bytes, bytes, Duration::from_millis(52));
+            assert!(window.bytes() >= WINDOW_FIRST * OBJECT, "{} after {bytes} bytes", window.bytes());
+        }
+        // 28,696 bytes in 7 s: 4 KB/s, of which a third of a MiB would take more than a keep-alive.
+        let mut thin = Window::new(MIB, Duration::from_secs(30));
+        thin.answered(Duration::from_millis(50));
+        thin.came(28_696, 28_696, Duration::from_secs(7));
+        assert!(thin.bytes() < 2 * OBJECT, "{}", thin.bytes());
     }
 
     #[test]
