@@ -130,14 +130,16 @@ impl Scan<'_> {
     }
 
     /// Extends the alignment of the moment forwards and the next one backwards. Where both claim the same bytes, they meet where
-    /// most of them are right.
+    /// most of them are right. The same alignment, begun anew, claims nothing of what it had before: else the longer it is, the
+    /// longer each new beginning would take.
     fn meet(&self, next: Option<Match>) -> (Match, Option<Match>) {
         let (old, new, kept) = (self.old.text(), self.new, self.kept);
         let end = next.map_or(new.len(), |next| next.new);
         let room = (end - kept.new).min(old.len() - kept.old);
         let forward = furthest((0..room).map(|i| old[kept.old + i] == new[kept.new + i]));
         let Some(next) = next else { return (Match { bytes: forward, ..kept }, None) };
-        let room = (next.new - kept.new).min(next.old);
+        let begun_anew = next.old + kept.new == next.new + kept.old;
+        let room = (next.new - kept.new - if begun_anew { forward } else { 0 }).min(next.old);
         let back = furthest((1..=room).map(|i| old[next.old - i] == new[next.new - i]));
         let over = (forward + back).saturating_sub(next.new - kept.new);
         let (mut score, mut best, mut cut) = (0i64, 0i64, 0);
@@ -214,6 +216,16 @@ mod tests {
         let old = noise(6000, 5);
         let new = [&old[..800], &noise(4200, 6)[..], &old[5000..]].concat();
         assert_eq!(found(&old, &new), [(0, 0, 800), (5000, 5000, 1000)]);
+    }
+
+    #[test]
+    fn what_is_new_again_and_again_within_an_alignment_belongs_to_no_match() {
+        let old = noise(1 << 20, 7);
+        let mut new = old.clone();
+        new.chunks_mut(1024).zip(0..).for_each(|(part, n)| part[..64].copy_from_slice(&noise(64, 100 + n)));
+        let found = found(&old, &new);
+        assert!(found.iter().all(|(new, old, bytes)| new == old && (950..=970).contains(bytes)), "{found:?}");
+        assert_eq!(found.len(), 1024);
     }
 
     #[test]
