@@ -1,11 +1,10 @@
 //! What a delta between two images costs: `cargo run --profile tool -p mainstayctl --example delta -- BASE NEW`.
 //!
 //! Prints the figures of [`Summary`](mainstayctl::delta::Summary), and what it took to make it. `--no-transforms` leaves executables
-//! to themselves, `--threads N` uses N threads, `--level N` is zstd's, `--reach-itself` lets
-//! patches copy from the new image's earlier segments, `--prove` makes the new image again from what was made.
+//! to themselves, `--threads N` uses N threads, `--level N` is zstd's, `--prove` makes the new image again from what was made.
 
 use mainstay_core::bundle::Encoding;
-use mainstayctl::delta::{How, Reach, make_within, prove};
+use mainstayctl::delta::{How, make, prove};
 use mainstayctl::layout::ImageFile;
 use std::error::Error;
 use std::fs::read_to_string;
@@ -14,11 +13,10 @@ use std::path::Path;
 fn main() -> Result<(), Box<dyn Error>> {
     let mut images = Vec::new();
     let mut how = How { level: 19, threads: std::thread::available_parallelism()?.get(), transforms: true };
-    let (mut again, mut reach, mut args) = (false, Reach::Base, std::env::args().skip(1));
+    let (mut again, mut args) = (false, std::env::args().skip(1));
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--no-transforms" => how.transforms = false,
-            "--reach-itself" => reach = Reach::Itself,
             "--prove" => again = true,
             "--threads" => how.threads = args.next().ok_or("--threads: how many?")?.parse()?,
             "--level" => how.level = args.next().ok_or("--level: which?")?.parse()?,
@@ -27,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let [base, new] = images.as_slice() else { return Err("expected a base and a new image".into()) };
     let mut all = Vec::new();
-    let summary = make_within(base, new, how, reach, &|_| {}, &mut |index, made| {
+    let summary = make(base, new, how, &|_| {}, &mut |index, made| {
         if again {
             all.push((index, made));
         }
@@ -47,7 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (seconds, kibibytes) = cost()?;
     println!("{seconds:.1} CPU-seconds, {kibibytes} KiB at most");
     if again {
-        prove(base, new, reach, all)?;
+        prove(base, new, all)?;
         println!("proven");
     }
     Ok(())

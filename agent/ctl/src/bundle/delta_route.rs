@@ -3,7 +3,7 @@
 
 use super::base::Base;
 use super::writer::write_object;
-use crate::delta::{How, Made, Reach, Summary, make_within};
+use crate::delta::{How, Made, Summary, make};
 use crate::fail;
 use crate::fail::Result;
 use crate::layout::ReadAt;
@@ -58,7 +58,7 @@ pub fn delta_route(
         index_bytes: 0,
         out: std::io::BufWriter::new(objects),
     };
-    let summary = make_within(&base.image, new, how, Reach::Itself, progress, &mut |segment, made| {
+    let summary = make(&base.image, new, how, progress, &mut |segment, made| {
         let digest = digests.get(segment as usize).copied();
         let digest =
             digest.ok_or_else(|| fail!("delta: no segment {segment}, there are {}", digests.len()))?;

@@ -5,7 +5,7 @@
 //!          └─► pairing ───► a file and the file it was before, metadata and metadata, the rest and what it resembles
 //!                └─► scan ► bytes that are like bytes of the base (suffix arrays, for what changed alone)
 //!                     └───► moves: an executable's addresses, and which transform predicts its code best
-//! new, new ──► repeats ──► what is new twice, if patches may reach that far
+//! new, new ──► repeats ──► what is new twice
 //! spans of all of these ──► encode: a frame for each segment, or zstd, or the bytes themselves: the smallest
 //! ```
 //! The result depends on the two images and on [`How`], never on how many threads there are. No image is held in memory: it is
@@ -105,18 +105,9 @@ pub enum Source {
     Copies,
 }
 
-/// What a patch may read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// The base.
-    Base,
-    /// The base, and behind its end the new image up to the segment that is being made: what is new twice travels once. The
-    /// gateway reads it from the slot that it writes.
-    Itself,
-}
-
-/// Gives each segment of `new` in order to `take`, made from `base`. `progress` hears of bytes of the new image as they are done,
-/// all of them once.
+/// Gives each segment of `new` in order to `take`, made from `base`, and from the new image up to the segment itself: behind the base's
+/// end a patch finds what the gateway has written so far, so that what is new twice travels once. `progress` hears of bytes of
+/// the new image as they are done, all of them once.
 pub fn make(
     base: &dyn ReadAt,
     new: &dyn ReadAt,
@@ -124,18 +115,6 @@ pub fn make(
     progress: &(dyn Fn(u64) + Sync),
     take: &mut dyn FnMut(u32, Made) -> Result<()>,
 ) -> Result<Summary> {
-    make_within(base, new, how, Reach::Base, progress, take)
-}
-
-/// The same, with patches that reach that far.
-pub fn make_within(
-    base: &dyn ReadAt,
-    new: &dyn ReadAt,
-    how: How,
-    reach: Reach,
-    progress: &(dyn Fn(u64) + Sync),
-    take: &mut dyn FnMut(u32, Made) -> Result<()>,
-) -> Result<Summary> {
-    let plan = plan::plan(base, new, how, reach, progress)?;
-    encode::encode(&prove::Before::new(base, new, reach), new, &plan, how, take)
+    let plan = plan::plan(base, new, how, progress)?;
+    encode::encode(&prove::Before::new(base, new), new, &plan, how, take)
 }

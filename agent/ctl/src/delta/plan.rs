@@ -5,7 +5,7 @@ use super::job::{Done, Job};
 use super::parallel::in_parallel;
 use super::ranges::{Joined, common, end, sorted, total, without};
 use super::suffix::TEXT_BYTES_MAX;
-use super::{How, Reach, Source, content, pairs, repeats};
+use super::{How, Source, content, pairs, repeats};
 use crate::Result;
 use crate::layout::{self, Extent, Kind, Layout, ReadAt};
 use mainstay_core::bundle::patch::{Map, Transform};
@@ -80,13 +80,7 @@ pub struct Plan {
 }
 
 /// Plans the whole image.
-pub fn plan(
-    base: &dyn ReadAt,
-    new: &dyn ReadAt,
-    how: How,
-    reach: Reach,
-    progress: &(dyn Fn(u64) + Sync),
-) -> Result<Plan> {
+pub fn plan(base: &dyn ReadAt, new: &dyn ReadAt, how: How, progress: &(dyn Fn(u64) + Sync)) -> Result<Plan> {
     let copies = blocks::copies(base, new, how.threads)?;
     let changed = without(&[Extent { at: 0, bytes: new.bytes() }], &places(&copies));
     let (before, after) = (known(base)?, known(new)?);
@@ -105,11 +99,9 @@ pub fn plan(
     left.retain(|extent| extent.bytes >= LEFT_BYTES_LEAST);
     let others = content::jobs(base, new, &left, how.threads)?;
     plan.add(Vec::new(), run(&others, base, new, how, &|_| {})?);
-    if reach == Reach::Itself {
-        let own = repeats::spans(base, new, &changed, &plan.spans, how.threads)?;
-        let others = outside(&plan.spans, &places(&own));
-        plan.spans = in_order([others, own].concat());
-    }
+    let own = repeats::spans(base, new, &changed, &plan.spans, how.threads)?;
+    let others = outside(&plan.spans, &places(&own));
+    plan.spans = in_order([others, own].concat());
     Ok(plan)
 }
 

@@ -1,6 +1,6 @@
 //! What a gateway does with a delta, done here first: the tool ships no patch that does not work.
 
-use super::{Made, Reach};
+use super::Made;
 use crate::fail::{Failure, Within};
 use crate::layout::ReadAt;
 use crate::{Result, fail};
@@ -10,13 +10,8 @@ use mainstay_core::fault;
 use mainstay_core::limits::SEGMENT_BYTES;
 
 /// Makes the segments again as a gateway does, and compares them with `new`: all of them, in order.
-pub fn prove(
-    base: &dyn ReadAt,
-    new: &dyn ReadAt,
-    reach: Reach,
-    made: impl IntoIterator<Item = (u32, Made)>,
-) -> Result<()> {
-    let source = Before::new(base, new, reach);
+pub fn prove(base: &dyn ReadAt, new: &dyn ReadAt, made: impl IntoIterator<Item = (u32, Made)>) -> Result<()> {
+    let source = Before::new(base, new);
     let (total, mut at, mut maker) = (new.bytes(), 0, Maker::new(&source));
     let mut content = Vec::new();
     for (index, made) in made {
@@ -35,19 +30,17 @@ pub fn prove(
     }
 }
 
-/// What stands there when a segment is made: the base, and behind it, if patches may reach there, the new image's segments before
-/// this one.
+/// What stands there when a segment is made: the base, and behind it the new image's segments before this one.
 pub struct Before<'a> {
     base: &'a dyn ReadAt,
     new: &'a dyn ReadAt,
     base_bytes: u64,
-    reach: Reach,
 }
 
 impl<'a> Before<'a> {
     /// Of these two.
-    pub fn new(base: &'a dyn ReadAt, new: &'a dyn ReadAt, reach: Reach) -> Self {
-        Before { base, new, base_bytes: base.bytes(), reach }
+    pub fn new(base: &'a dyn ReadAt, new: &'a dyn ReadAt) -> Self {
+        Before { base, new, base_bytes: base.bytes() }
     }
 
     /// The base alone.
@@ -57,8 +50,7 @@ impl<'a> Before<'a> {
 
     /// For the patch of the segment at `at`.
     pub fn segment(&self, at: u64) -> Pread<'_> {
-        let own = if self.reach == Reach::Itself { at } else { 0 };
-        Pread { before: self, bytes: self.base_bytes + own }
+        Pread { before: self, bytes: self.base_bytes + at }
     }
 }
 
