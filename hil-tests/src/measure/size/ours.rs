@@ -94,8 +94,12 @@ impl Ours {
         let said = desk.ask("./mainstayctl inspect wire.bundle --json")?;
         let inspected: Value = serde_json::from_str(&said).doing(|| "mainstayctl inspect --json")?;
         let manifest = manifest_bytes(&desk.read("wire.bundle")?)?;
-        let (bytes, index) = wire(&inspected, way.route(), manifest)?;
-        let (apply, note) = match self.apply(desk, way) {
+        let route = taken(&inspected, way);
+        let (bytes, index) = wire(&inspected, route, manifest)?;
+        let (apply, note) = match self.apply(desk, route) {
+            Ok(cost) if route != way.route() => {
+                (Some(cost), format!("{}: none kept, the full route is smaller", way.name()))
+            }
             Ok(cost) => (Some(cost), String::new()),
             Err(why) => (None, format!("{}, apply: {why}", way.name())),
         };
@@ -103,13 +107,13 @@ impl Ours {
     }
 
     /// The device's way of it, proven like every other's. CPU is what the program says of itself, without the read-back.
-    fn apply(&self, desk: &Desk, way: Way) -> Result<Cost> {
+    fn apply(&self, desk: &Desk, route: &str) -> Result<Cost> {
         let apply = self.apply.as_ref().doing(|| "not available in this build")?;
         desk.link("apply", apply)?;
         let target = std::fs::File::create(desk.at("out")).doing(|| "out")?;
         target.set_len(desk.new_bytes()).doing(|| "out")?;
         let words = "./apply --bundle wire.bundle --base old --target out --class rootfs --route";
-        let cost = desk.run_into(&format!("{words} {}", way.route()), "said")?;
+        let cost = desk.run_into(&format!("{words} {route}"), "said")?;
         let said = String::from_utf8_lossy(&desk.read("said")?).into_owned();
         desk.prove()?;
         Ok(Cost { cpu: own_cpu(&said)?, ..cost })
@@ -143,6 +147,12 @@ fn own_cpu(said: &str) -> Result<f64> {
 fn manifest_bytes(bundle: &[u8]) -> Result<u64> {
     let length = bundle.get(20..24).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
     length.map(u64::from).doing(|| "expected a bundle, whose manifest comes first")
+}
+
+/// The route that a device takes: the full one where the packer has kept no other, because none was smaller.
+fn taken(inspected: &Value, way: Way) -> &'static str {
+    let routes = inspected["artifacts"][0]["routes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if routes.iter().any(|route| route["kind"] == way.route()) { way.route() } else { Way::Full.route() }
 }
 
 /// Bytes on the wire for a route, and those of them that are not its pieces.
@@ -187,6 +197,9 @@ mod tests {
         // objects 1 + 2 + 6 + 1000.
         let index = 300 + 224 + 48 + 49_152 + 72 + 6144 + 36_000 + 1009 * 104;
         assert_eq!(wire(&inspected, "full", 300).unwrap(), (98_304_000 + index, index));
+        assert_eq!(WAYS.map(|way| taken(&inspected, way)), ["full", "delta", "delta"]);
+        let full_alone = json!({"artifacts": [{"routes": [{"kind": "full"}]}]});
+        assert_eq!(taken(&full_alone, Way::Delta), "full", "no delta route is kept where full is smaller");
         let why = wire(&json!({}), "delta", 300).unwrap_err().to_string();
         assert!(why.contains("expected a delta route"), "{why}");
     }
