@@ -133,7 +133,11 @@ impl AgentObserver {
         if let Some(link) = &self.link {
             let mut bytes = [0; 128];
             if let Ok(body) = encode_body_into(&progress, &mut bytes) {
-                link.tell(&self.topic, body);
+                match done < total {
+                    true => _ = link.tell(&self.topic, body),
+                    // Whoever watches shall not be left at 94 %: a quick download is over before the link is idle.
+                    false => _ = link.publish(&self.topic, body, false, None),
+                }
             }
         }
     }
