@@ -21,14 +21,14 @@ use std::path::{Path, PathBuf};
 use heapless::String as Text;
 use mainstay_bootloader_glue::uboot::Scheme;
 use mainstay_core::boot::Group;
-use mainstay_core::limits::{CLASS_BYTES_MAX, COMPATIBLE_BYTES_MAX};
+use mainstay_core::limits::{BLOCK_BYTES, CLASS_BYTES_MAX, COMPATIBLE_BYTES_MAX};
 
 pub use crate::toml_file::TomlError;
 use crate::toml_file::{Result, TomlFile};
 
 /// Slots begin and end at multiples of this on their device: the page size, and the block size of every medium
 /// that the agent writes past the page cache.
-pub const SLOT_ALIGN: u64 = 4096;
+pub const SLOT_ALIGN: u64 = BLOCK_BYTES as u64;
 
 /// Slots of one board: both groups, each with at most the artifacts of one bundle.
 pub const SLOTS_MAX: usize = 2 * mainstay_core::limits::ARTIFACTS_MAX;

@@ -24,6 +24,7 @@ use crate::bundle::{Artifact, Encoding, ROUTE_PAGE_BYTES_MAX, RoutePage, Table};
 use crate::digest::Digest;
 use crate::fault;
 use crate::fault::{Fault, FaultKind};
+use crate::limits::BLOCK_BYTES;
 use crate::seam::{Note, Place, Result, SlotWriter};
 
 impl Installer<'_> {
@@ -402,7 +403,7 @@ impl Base for Dry {
 }
 
 /// The window begins at a multiple of this: media are read in whole blocks past the page cache.
-const BLOCK: u64 = 4096;
+const BLOCK: u64 = BLOCK_BYTES as u64;
 
 /// More than this is read into its place at once, and not through the window.
 const SMALL_BYTES: usize = 16 * 1024;
