@@ -9,6 +9,10 @@ pub const BLOCK_BYTES: usize = 4096;
 /// An object (page, table or piece) travels as one message: 96 KiB, under AWS IoT Core's hard limit of 128 KB.
 pub const OBJECT_BYTES_MAX: usize = 96 * 1024;
 
+/// A zstd frame with a prefix, encoded: 128 KiB. What hardly becomes smaller gains next to nothing by a prefix, and this is
+/// what has to stand in memory beside the prefix and the segment.
+pub const PREFIXED_BYTES_MAX: usize = 128 * 1024;
+
 /// One pair of pages describes a run of at most 512 segments (128 MiB):
 /// segment page 16 + 512 * 32 = 16,400 bytes; route page at worst 24 + 512 * 22 + 1536 * 36 = 66,584 bytes.
 pub const RUN_SEGMENTS_MAX: usize = 512;

@@ -37,5 +37,6 @@ pub mod serve;
 pub mod trust;
 pub mod values;
 pub mod watch;
+pub mod zstd;
 
 pub use fail::{Failure, Result};

@@ -176,7 +176,8 @@ fn what_is_packed_is_proven_for_images_of_all_kinds() {
         assert_eq!(shown["artifacts"][0]["sha256"], sha256(&content));
         assert_eq!(shown["artifacts"][0]["size"], size);
         let kinds = &shown["artifacts"][0]["segments"];
-        let counted: u64 = ["zero", "raw", "zstd"].iter().map(|k| kinds[k].as_u64().expect("a number")).sum();
+        let counted: u64 =
+            ["zero", "raw", "zstd", "prefixed"].iter().map(|k| kinds[k].as_u64().expect("a number")).sum();
         assert_eq!(counted as usize, size.div_ceil(SEGMENT));
         let zero = content.chunks(SEGMENT).filter(|c| c.iter().all(|b| *b == 0)).count();
         assert_eq!(kinds["zero"], zero);

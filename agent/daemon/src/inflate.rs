@@ -16,9 +16,9 @@ impl Default for Zstd {
 impl Inflate for Zstd {
     /// One frame in one call into a buffer of the segment's size: zstd needs no window of its own for that, and a
     /// frame that claims more stops at the buffer's end.
-    fn inflate(&mut self, frame: &[u8], out: &mut [u8]) -> Result<usize> {
+    fn inflate(&mut self, frame: &[u8], prefix: &[u8], out: &mut [u8]) -> Result<usize> {
         let room = out.len();
-        self.0.decompress(out, frame).map_err(|code| {
+        self.0.decompress_using_dict(out, frame, prefix).map_err(|code| {
             let why = zstd_safe::get_error_name(code);
             fault!(Corrupt, "zstd: a frame of {} bytes for {room} bytes of content: {why}", frame.len())
         })

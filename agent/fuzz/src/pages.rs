@@ -11,7 +11,7 @@ use crate::signed::{Spoil, spoil};
 use arbitrary::{Arbitrary, Unstructured};
 use mainstay_core::bundle::{Encoding, Piece, Proof, RoutePage, SegmentPage, Table, VerifiedObject, author};
 use mainstay_core::digest::Digest;
-use mainstay_core::limits::{OBJECT_BYTES_MAX, RUN_PIECES_MAX, RUN_SEGMENTS_MAX, SEGMENT_BYTES};
+use mainstay_core::limits::*;
 use std::cell::Cell;
 
 /// Bytes 0 and 1: how many are expected; 2 and 3: the content of the last segment; 4: of which run; then the object, or, with
@@ -28,7 +28,7 @@ pub fn run(data: &[u8]) {
         return read(object, first, count, content);
     }
     let Ok(plan) = Plan::arbitrary(&mut Unstructured::new(object)) else { return };
-    let made = plan.made(count, content);
+    let made = plan.made(first, count, content);
     if let Some(broken) = plan.broken(&made) {
         let page = broken.written(first);
         let object = VerifiedObject::prove(&Digest::of(&page), &page).expect("its own digest");
@@ -74,13 +74,13 @@ fn read(object: &[u8], first: u32, count: usize, content: impl Fn(usize) -> usiz
     }
     if let Ok(page) = full {
         assert!((0..count).all(|i| page.proof(i).is_ok_and(|proof| proof.is_none())));
-        route(&page, count, content);
+        route(&page, first, count, content);
         let listed = Listed::of(&page, count);
         assert!(listed.segments.iter().all(|(encoding, _)| !encoding.needs_base()));
         assert_eq!(listed.written_full(first), object);
     }
     if let Ok(page) = delta {
-        route(&page, count, content);
+        route(&page, first, count, content);
         assert!(page.proof(count).is_err());
         let (again, spans) = (Listed::of(&page, count).written(first), spans_of(object));
         let ours = spans_of(&again);
@@ -95,7 +95,7 @@ fn spans_of(page: &[u8]) -> usize {
     u32::from_le_bytes(page[20..24].try_into().expect("four")) as usize
 }
 
-fn route(page: &RoutePage<'_>, count: usize, content: impl Fn(usize) -> usize) {
+fn route(page: &RoutePage<'_>, first: u32, count: usize, content: impl Fn(usize) -> usize) {
     let mut taken = 0;
     for i in 0..count {
         let ((encoding, length), content) = (page.segment(i).expect("as many as it says"), content(i));
@@ -103,6 +103,8 @@ fn route(page: &RoutePage<'_>, count: usize, content: impl Fn(usize) -> usize) {
             Encoding::Zero | Encoding::Copy => length == 0,
             Encoding::Raw => length == content,
             Encoding::Zstd | Encoding::Patch => (1..content).contains(&length),
+            Encoding::Prefixed =>
+                first as usize + i > 0 && (1..content.min(PREFIXED_BYTES_MAX + 1)).contains(&length),
         });
         taken += length;
     }
@@ -165,7 +167,7 @@ impl Listed {
             page.extend([span[0].0 as u8, a, b]);
         }
         for (encoding, length) in &self.segments {
-            if matches!(encoding, Encoding::Zstd | Encoding::Patch) {
+            if matches!(encoding, Encoding::Zstd | Encoding::Patch | Encoding::Prefixed) {
                 page.extend(&(*length as u32).to_le_bytes()[..3]);
             }
         }
@@ -206,8 +208,9 @@ impl Plan {
         Some(Listed { segments: made.segments.clone(), proofs: made.proofs.clone(), pieces })
     }
 
-    fn made(&self, count: usize, content: impl Fn(usize) -> usize) -> Listed {
-        let all = [Encoding::Zero, Encoding::Raw, Encoding::Zstd, Encoding::Copy, Encoding::Patch];
+    fn made(&self, first: u32, count: usize, content: impl Fn(usize) -> usize) -> Listed {
+        use Encoding::*;
+        let all = [Zero, Raw, Zstd, Copy, Patch, Prefixed];
         let spans = self.spans.iter().flat_map(|(encoding, of)| {
             std::iter::repeat_n(all[usize::from(*encoding) % all.len()], usize::from(*of) + 1)
         });
@@ -215,7 +218,12 @@ impl Plan {
         let segment = |(i, encoding): (usize, Encoding)| match (encoding, content(i)) {
             (Encoding::Zero | Encoding::Copy, _) => (encoding, 0),
             (Encoding::Raw, content) | (_, content @ 1) => (Encoding::Raw, content),
-            (_, content) => (encoding, 1 + usize::from(self.lengths[i % 4]) * 4 % (content - 1)),
+            (Encoding::Prefixed, content) if first as usize + i == 0 => (Encoding::Raw, content),
+            (_, content) => {
+                let most =
+                    if encoding == Prefixed { PREFIXED_BYTES_MAX.min(content - 1) } else { content - 1 };
+                (encoding, 1 + usize::from(self.lengths[i % 4]) * 4 % most)
+            }
         };
         let segments: Vec<_> =
             spans.chain(std::iter::repeat(end)).take(count).enumerate().map(segment).collect();

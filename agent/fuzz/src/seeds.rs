@@ -343,6 +343,7 @@ fn frames(seeds: &mut Seeds) {
         zstd_safe::compress(&mut frame, &content, 3).expect("zstd packs anything");
         seeds.push(("zstd", [&[0xff, 1], &frame[..]].concat()));
         seeds.push(("zstd", [&[0xff, 0x81], &content[..]].concat()));
+        seeds.push(("zstd", [&[0xff, 0xc1, 9], &content[..]].concat()));
     }
     delta_routes(seeds);
     // A plan of one artifact and what it needs is a few dozen bytes: any will do, and of different lengths.
@@ -361,11 +362,11 @@ fn frames(seeds: &mut Seeds) {
     }
 }
 
-/// Plans as `arbitrary` reads them: a number from the front as it stands, one of seven ways by its share of a u32, an option
+/// Plans as `arbitrary` reads them: a number from the front as it stands, one of eight ways by its share of a u32, an option
 /// by a bit before it. All but the last two come to their end by the delta route alone.
 fn delta_routes(seeds: &mut Seeds) {
     let way = |number: u64, rest: &[u8]| {
-        let share = ((2 * number + 1) << 31) / 7;
+        let share = ((2 * number + 1) << 31) / 8;
         [&[1], &share.to_le_bytes()[..4], rest].concat()
     };
     // kind, length, offset, transform; behind four of them no map, or one.
@@ -380,14 +381,16 @@ fn delta_routes(seeds: &mut Seeds) {
     let one = patch(&[op(1, 5000, 0), op(2, 300, 0), op(0, 70_000, 0)], &[0]);
     let moved = patch(&[op(1, 60_000, 1), op(1, 60_000, 2), op(1, 60_000, 5), op(1, 60_000, 6)], &map);
     let [zero, same, raw, frame] = [way(0, &[]), way(1, &[]), way(2, &[5]), way(3, &[3])];
-    let hostile = way(6, &[&b"not a frame."[..], &[9, 1]].concat());
+    let follow = way(5, &[7]);
+    let hostile = way(7, &[&b"not a frame."[..], &[9, 1]].concat());
     for (n, ways) in [
         [&same, &one, &frame],
         [&one, &moved, &one],
         [&raw, &same, &zero],
         [&zero, &moved, &raw],
+        [&moved, &follow, &follow],
         [&one, &hostile, &one],
-        [&way(5, &[7]), &same, &one],
+        [&way(6, &[7]), &same, &one],
     ]
     .into_iter()
     .enumerate()
@@ -395,7 +398,7 @@ fn delta_routes(seeds: &mut Seeds) {
         let mut plan = ways.map(Vec::as_slice).concat();
         // last, begins, base; nothing is spoiled; known, nothing drifted or unreadable; target, reuse, window; the source is honest.
         plan.extend([200, 9, 0b010, 0, 0, 0, 0, 0, 0, 0, 0, n as u8 % 2, 0, 0, 0, 1, 1, 2, 0, 0, 0]);
-        assert_eq!(crate::delta_route::by_delta_alone(&plan), n < 4, "seed {n}");
+        assert_eq!(crate::delta_route::by_delta_alone(&plan), n < 5, "seed {n}");
         seeds.push(("delta_route", plan));
     }
 }

@@ -46,7 +46,7 @@ pub fn run(data: &[u8]) {
 pub fn check() {
     type Lie = (&'static str, fn(&mut Plan), Option<OutcomeKind>);
     #[rustfmt::skip]
-    let cases: [Lie; 14] = [
+    let cases: [Lie; 16] = [
         ("none",                   |_| (),                                                        Some(OutcomeKind::Committed)),
         ("on U-Boot",              |p| p.uboot = true,                                            Some(OutcomeKind::Committed)),
         ("the link comes and goes", |p| p.lies = [Some((2, 0)), Some((4, 0))],                    Some(OutcomeKind::Committed)),
@@ -57,6 +57,8 @@ pub fn check() {
         ("a route page",           |p| first(p).route_page = Some(Spoil::Xor(25, 1)),             Some(OutcomeKind::Failed)),
         ("a table",                |p| first(p).tables[1] = Some(Spoil::Put32(8, 2)),             Some(OutcomeKind::Failed)),
         ("a frame",                |p| first(p).segments[0] = Some(Segment::Chew(7, [9; 12])),    Some(OutcomeKind::Failed)),
+        ("a prefix",               |p| first(p).segments[1] = Some(Segment::Follow(9, [0; 4])),   Some(OutcomeKind::Committed)),
+        ("a frame behind a prefix", |p| first(p).segments[1] = Some(Segment::Follow(9, [9; 4])),  Some(OutcomeKind::Failed)),
         ("content",                |p| first(p).segments[0] = Some(Segment::Lie(7, 1)),           Some(OutcomeKind::Failed)),
         ("no such slot",           |p| first(p).class = 2,                                        Some(OutcomeKind::Failed)),
         ("under the floor",        |p| p.security_version = 2,                                    None),
@@ -119,6 +121,8 @@ enum Segment {
     Lie(u8, u8),
     /// Something for zstd to chew on.
     Chew(u8, [u8; 12]),
+    /// A frame with the segment before as its prefix, where there is one that can be; some of its bytes changed.
+    Follow(u8, [u8; 4]),
 }
 
 #[derive(Arbitrary, Debug)]
@@ -240,7 +244,7 @@ fn pack(plan: &ArtifactPlan, objects: &mut Objects) -> Option<Artifact> {
     for (i, segment) in segments.iter().enumerate() {
         let last = i + 1 == segments.len();
         let bytes = if last { usize::from(plan.last) % 4096 + 1 } else { SEGMENT_BYTES };
-        let (made, encoding, encoded) = make(segment, bytes);
+        let (made, encoding, encoded) = make(segment, &content, bytes);
         builder.push(Digest::of(&made), encoding, &encoded).ok()?;
         content.extend_from_slice(&made);
     }
@@ -263,7 +267,7 @@ fn pack(plan: &ArtifactPlan, objects: &mut Objects) -> Option<Artifact> {
     })
 }
 
-fn make(segment: &Segment, bytes: usize) -> (Vec<u8>, Encoding, Vec<u8>) {
+fn make(segment: &Segment, before: &[u8], bytes: usize) -> (Vec<u8>, Encoding, Vec<u8>) {
     let noise =
         |seed: u8| (0..bytes).map(|i| (i as u8).wrapping_mul(seed | 1) ^ (i >> 8) as u8).collect::<Vec<u8>>();
     match segment {
@@ -281,15 +285,34 @@ fn make(segment: &Segment, bytes: usize) -> (Vec<u8>, Encoding, Vec<u8>) {
         }
         Segment::Chew(byte, by) => {
             let content = vec![*byte; bytes];
-            let mut frame = zstd_frame(&content);
-            for (at, by) in by.iter().enumerate() {
-                if let Some(byte) = frame.get_mut(at + 4) {
-                    *byte ^= by;
-                }
-            }
-            (content, Encoding::Zstd, frame)
+            (content.clone(), Encoding::Zstd, chewed(zstd_frame(&content), by))
+        }
+        Segment::Follow(byte, by) => {
+            let (content, encoding, frame) = follow(*byte, before, bytes);
+            (content, encoding, chewed(frame, by))
         }
     }
+}
+
+/// With bytes behind the magic changed.
+fn chewed(mut frame: Vec<u8>, by: &[u8]) -> Vec<u8> {
+    frame.iter_mut().skip(4).zip(by).for_each(|(byte, by)| *byte ^= by);
+    frame
+}
+
+/// Content that is like the segment before, and its frame; or, where none can be its prefix, a frame of a byte.
+pub(crate) fn follow(byte: u8, before: &[u8], bytes: usize) -> (Vec<u8>, Encoding, Vec<u8>) {
+    let prefix = before.last_chunk::<SEGMENT_BYTES>().filter(|prefix| !prefix.starts_with(&NO_PREFIX));
+    let Some(prefix) = prefix else {
+        let content = vec![byte; bytes];
+        let frame = zstd_frame(&content);
+        return (content, Encoding::Zstd, frame);
+    };
+    let mut content = prefix[..bytes].to_vec();
+    content.iter_mut().step_by(9973).for_each(|there| *there ^= byte);
+    let mut frame = Vec::with_capacity(zstd_safe::compress_bound(bytes));
+    let _ = zstd_safe::CCtx::create().compress_using_dict(&mut frame, &content, prefix, 1);
+    (content, Encoding::Prefixed, frame)
 }
 
 pub(crate) fn zstd_frame(content: &[u8]) -> Vec<u8> {

@@ -244,8 +244,9 @@ fn encode(segment: &[u8]) -> Result<(Encoding, Vec<u8>)> {
 pub struct Zstd;
 
 impl Inflate for Zstd {
-    fn inflate(&mut self, frame: &[u8], out: &mut [u8]) -> Result<usize> {
-        zstd_safe::decompress(out, frame).map_err(|code| zstd_fault("unpack", code))
+    fn inflate(&mut self, frame: &[u8], prefix: &[u8], out: &mut [u8]) -> Result<usize> {
+        let mut zstd = zstd_safe::DCtx::create();
+        zstd.decompress_using_dict(out, frame, prefix).map_err(|code| zstd_fault("unpack", code))
     }
 }
 

@@ -13,7 +13,10 @@
 
 use crate::disk::Disk;
 use crate::{Doing, Result, Trouble};
+use mainstay_core::bundle::Encoding;
 use mainstay_core::digest::Hasher;
+use mainstayctl::fail::Failure;
+use mainstayctl::zstd::Zstd;
 use nix::fcntl::OFlag;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
@@ -76,10 +79,15 @@ impl Parts {
         let (target, direct) = open(disk.path())?;
         let mut parts = Parts { direct, ..Parts::default() };
         let (mut hasher, mut decoded, mut at) = (Hasher::new(), vec![0; SEGMENT_BYTES], slot.start);
+        let (mut prior, mut zstd) = (Vec::new(), Zstd::default());
         each_segment(image, |segment| {
-            if let Some(frame) = frame(segment)? {
-                parts.decode.time(|| inflate(&frame, &mut decoded))?;
+            if let Some((encoding, frame)) = frame(&mut zstd, segment, &prior)? {
+                let prefix = if encoding == Encoding::Prefixed { &prior[..] } else { &[] };
+                let out = &mut decoded[..segment.len()];
+                parts.decode.time(|| zstd.unpack(&frame, prefix, out).map_err(trouble))?;
             }
+            prior.clear();
+            prior.extend_from_slice(segment);
             parts.hash.time(|| {
                 hasher.update(segment);
                 Ok(())
@@ -169,22 +177,15 @@ impl Aligned {
 }
 
 /// A segment as its bundle has it: `None` where it is zero, or not shorter as a frame.
-fn frame(segment: &[u8]) -> Result<Option<Vec<u8>>> {
-    if segment.iter().all(|byte| *byte == 0) {
-        return Ok(None);
+fn frame(zstd: &mut Zstd, segment: &[u8], prior: &[u8]) -> Result<Option<(Encoding, Vec<u8>)>> {
+    match segment.iter().all(|byte| *byte == 0) {
+        true => Ok(None),
+        false => zstd.pack(segment, prior, LEVEL).map_err(trouble),
     }
-    let mut frame = vec![0; zstd_safe::compress_bound(segment.len())];
-    let length = zstd_safe::compress(frame.as_mut_slice(), segment, LEVEL).map_err(zstd)?;
-    frame.truncate(length);
-    Ok((length < segment.len()).then_some(frame))
 }
 
-fn inflate(frame: &[u8], into: &mut [u8]) -> Result<()> {
-    zstd_safe::decompress(into, frame).map_err(zstd).map(drop)
-}
-
-fn zstd(code: usize) -> Trouble {
-    Trouble::new(format!("zstd: {}", zstd_safe::get_error_name(code)))
+fn trouble(failure: Failure) -> Trouble {
+    Trouble::new(failure.to_string())
 }
 
 #[cfg(test)]
@@ -206,12 +207,15 @@ mod tests {
     fn a_frame_makes_its_segment_and_zeros_and_noise_have_none() {
         let text = b"pump valve ".repeat(1000);
         let mut made = vec![0; text.len()];
-        inflate(&frame(&text).unwrap().unwrap(), &mut made).unwrap();
+        let mut zstd = Zstd::default();
+        let (encoding, packed) = frame(&mut zstd, &text, &[]).unwrap().unwrap();
+        assert_eq!(encoding, Encoding::Zstd);
+        zstd.unpack(&packed, &[], &mut made).unwrap();
         assert_eq!(made, text);
         let mut random = crate::image::Random(1);
         let noise: Vec<u8> = (0..1000).flat_map(|_| random.next().to_le_bytes()).collect();
-        assert_eq!((frame(&[0; 4096]).unwrap(), frame(&noise).unwrap()), (None, None));
-        assert!(inflate(b"no frame", &mut made).is_err());
+        assert_eq!(frame(&mut zstd, &[0; 4096], &[]).unwrap(), None);
+        assert_eq!(frame(&mut zstd, &noise, &[]).unwrap(), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //!
 //! delta   0 "MSDP" | 4 version 1 | 5 zero (3) | 8 first segment (u32) | 12 count (u32) | 16 pieces (u32) | 20 spans (u32)
 //!         24 spans × { encoding (u8), segments (u16) }
-//!         …  for each segment of an encoding that has a length of its own (zstd, patch): length (u24)
+//!         …  for each segment of an encoding that has a length of its own (zstd, patch, prefixed): length (u24)
 //!         …  for each segment that is not zero: the first 16 bytes of its content's digest
 //!         …  pieces × { digest (32), length (u32) }
 //! ```
@@ -43,6 +43,9 @@ pub enum Encoding {
     /// One frame of [`patch`](super::patch), shorter than the content. In delta routes alone. What frames have learned lasts
     /// within a piece: a frame that begins in another piece than the one before it begins anew.
     Patch = 4,
+    /// One zstd frame, shorter than the content and at most [`PREFIXED_BYTES_MAX`], that may refer to the segment before it as to
+    /// a dictionary of raw content (RFC 8878, section 5). The first segment of an artifact has none.
+    Prefixed = 5,
 }
 
 impl Encoding {
@@ -53,6 +56,7 @@ impl Encoding {
             2 => Encoding::Zstd,
             3 => Encoding::Copy,
             4 => Encoding::Patch,
+            5 => Encoding::Prefixed,
             _ => {
                 return Err(fault!(
                     Unsupported,
@@ -72,15 +76,16 @@ impl Encoding {
         match self {
             Encoding::Zero | Encoding::Copy => Some(0),
             Encoding::Raw => Some(content),
-            Encoding::Zstd | Encoding::Patch => None,
+            Encoding::Zstd | Encoding::Patch | Encoding::Prefixed => None,
         }
     }
 
     /// Can `length` bytes of it make `content` bytes?
     fn fits(self, length: usize, content: usize) -> bool {
-        match self.implied_length(content) {
-            Some(implied) => length == implied,
-            None => length > 0 && length < content,
+        match (self.implied_length(content), self) {
+            (Some(implied), _) => length == implied,
+            (None, Encoding::Prefixed) => length > 0 && length < content && length <= PREFIXED_BYTES_MAX,
+            (None, _) => length > 0 && length < content,
         }
     }
 }
@@ -199,6 +204,9 @@ impl<'a> RoutePage<'a> {
                     index,
                     format_args!("{encoding:?} of {length} bytes cannot make {content} bytes"),
                 ));
+            }
+            if encoding == Encoding::Prefixed && head.first as usize + index == 0 {
+                return Err(head.bad_segment(index, format_args!("a prefix, and no segment before it")));
             }
             encoded_total += length as u64;
         }

@@ -19,7 +19,7 @@ pub use boot_control::BootControl;
 pub use clock::{Clock, Now};
 pub use erase::Erase;
 pub use gate::{Gate, Permission};
-pub use inflate::Inflate;
+pub use inflate::{Inflate, NO_PREFIX};
 pub use memory::{Entry, Memory};
 pub use observer::{Note, Observer};
 pub use piece_source::{PieceSource, Place};

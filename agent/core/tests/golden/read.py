@@ -105,13 +105,21 @@ def page(data, name, magic, *numbers):  # 5
     need(name is None or sha256(data).digest() == name, "an object's digest is not its name")
     r = Reader(data); need(r.take(8) == magic + b"\1\0\0\0", "page header")
     need([r.fixed(4) for _ in numbers] == list(numbers), "page numbers"); return r
-def zstd(frame, size):  # RFC 8878: as much of it as the vectors need (single segment, raw and RLE blocks)
-    r, out = Reader(frame), b""; need(r.take(5) == b"\x28\xb5\x2f\xfd\xa0" and r.fixed(4) == size, "zstd header")
+def sequence(block, out):  # one block of RLE literals and one sequence without literals, whose codes are RLE (RFC 8878, 3.1.1.3)
+    head = block.fixed(2); need(head & 15 == 5, "literals"); literals = block.take(1) * (head >> 4)
+    need(block.take(5) == bytes((1, 0x54, 0, 2, 45)), "sequences"); bits = bin(block.fixed(2))[3:]; block.end()
+    offset, length = 4 + int(bits[:2], 2) - 3, 515 + int(bits[2:], 2); need(len(bits) == 11 and offset <= len(out), "offset")
+    for _ in range(length): out += out[-offset:][:1]
+    return out + literals
+def zstd(frame, size, prefix=b""):  # RFC 8878: as much of it as the vectors need (single segment; raw, RLE and such blocks)
+    r, out = Reader(frame), prefix; need(r.take(5) == b"\x28\xb5\x2f\xfd\xa0" and r.fixed(4) == size, "zstd header")
     last = 0
     while not last:
-        h = r.fixed(3); last, kind, n = h & 1, h >> 1 & 3, h >> 3; need(kind < 2 and n <= 131072, "zstd block")
-        out += r.take(1) * n if kind else r.take(n)
-    r.end(); need(len(out) == size, "zstd size"); return out
+        h = r.fixed(3); last, kind, n = h & 1, h >> 1 & 3, h >> 3; need(kind < 3 and n <= 131072, "zstd block")
+        out = sequence(Reader(r.take(n)), out) if kind == 2 else out + (r.take(1) * n if kind else r.take(n))
+    r.end(); out = out[len(prefix):]; need(len(out) == size, "zstd size"); return out
+def prefix(out):  # 5: of what stands behind `out`
+    need(len(out) >= 262144 and out[-262144:][:4] != b"\x37\xa4\x30\xec", "prefix"); return out[-262144:]
 def content(a, take):  # 5, 6: one artifact; take(kind) gives the file's next object
     count = -(-a["size"] // 262144); runs = -(-count // 512); out = b""
     route = [r for r in a["routes"] if r["base"] is None]; need(len(route) == 1, "one full route")
@@ -125,8 +133,8 @@ def content(a, take):  # 5, 6: one artifact; take(kind) gives the file's next ob
             piece = take(5); need(sha256(piece).digest() == name and len(piece) == length, "piece"); row += piece
         r.end(); row = Reader(row)
         for encoding, length in entries:
-            size = min(262144, a["size"] - len(out)); data = row.take(length); need(encoding < 3, "encoding")
-            data = [lambda: bytes(size), lambda: data, lambda: zstd(data, size)][encoding]()
+            size = min(262144, a["size"] - len(out)); data = row.take(length); need(encoding in (0, 1, 2, 5), "encoding")
+            data = {0: lambda: bytes(size), 1: lambda: data, 2: lambda: zstd(data, size), 5: lambda: zstd(data, size, prefix(out))}[encoding]()
             need(len(data) == size and sha256(data).digest() == segments.take(32), "segment"); out += data
         row.end(); segments.end()
     [t.end() for t in tables]; need(sha256(out).digest() == a["digest"], "content")
@@ -140,9 +148,9 @@ def delta_route(a, route, out, count, runs, take):  # 5, 6: what it makes must b
         first, n = run * 512, min(512, count - run * 512)
         r = page(take(9), table.take(32), b"MSDP", first, n); pieces, spans = r.fixed(4), r.fixed(4); kinds = []
         for _ in range(spans):
-            kind, number = r.take(1)[0], r.fixed(2); need(kind < 5 and number, "span"); kinds += [kind] * number
+            kind, number = r.take(1)[0], r.fixed(2); need(kind < 6 and number, "span"); kinds += [kind] * number
         need(len(kinds) == n, "spans"); size = lambda i: min(262144, a["size"] - (first + i) * 262144)
-        lengths = [r.fixed(3) if k in (2, 4) else size(i) if k == 1 else 0 for i, k in enumerate(kinds)]
+        lengths = [r.fixed(3) if k in (2, 4, 5) else size(i) if k == 1 else 0 for i, k in enumerate(kinds)]
         proofs = [r.take(16) if k else None for k in kinds]; row = b""
         for name, length in [(r.take(32), r.fixed(4)) for _ in range(pieces)]:
             piece = take(5); need(sha256(piece).digest() == name and len(piece) == length, "piece"); row += piece
@@ -150,7 +158,8 @@ def delta_route(a, route, out, count, runs, take):  # 5, 6: what it makes must b
         for i, (kind, length, proof) in enumerate(zip(kinds, lengths, proofs)):
             at = (first + i) * 262144; data = row.take(length); total += length; segment = out[at:at + size(i)]
             need(proof is None or sha256(segment).digest()[:16] == proof, "delta digest")
-            need(kind in (3, 4) or segment == [lambda: bytes(size(i)), lambda: data, lambda: zstd(data, size(i))][kind](), "delta segment")
+            made = {0: lambda: bytes(size(i)), 1: lambda: data, 2: lambda: zstd(data, size(i)), 5: lambda: zstd(data, size(i), prefix(out[:at]))}
+            need(kind in (3, 4) or segment == made[kind](), "delta segment")
         row.end()
     table.end(); need(total == route["bytes"], "delta bytes")
 

@@ -26,8 +26,10 @@ enum Way {
     Raw,
     /// New bytes that do. `true`: begins a piece.
     Frame(u8, bool),
+    /// New bytes of which the segment before decides, in a piece that has begun.
+    Follow(u8),
 }
-use Way::{Again, Frame, Patch, Raw, Same, Zero};
+use Way::{Again, Follow, Frame, Patch, Raw, Same, Zero};
 
 /// Of each kind, with three patches in one piece, and patches behind something else in it; the last segment is short.
 const MIXED: [Way; 12] = [
@@ -92,12 +94,14 @@ fn pack(ways: &[Way], last: usize, spoil: Spoil<'_>) -> Delta {
             let at = i * SEGMENT_BYTES;
             let (segment, ops) = match way {
                 Again => again(&base, &content, bytes(i)),
+                Follow(byte) => (Kind::Follow(*byte).content_after(&content, bytes(i)), Vec::new()),
                 way => made(*way, &base[at..at + bytes(i)], at as u64),
             };
             let digest = Digest::of(&segment);
             let (encoding, encoded) = match way {
                 Zero => (Encoding::Zero, Vec::new()),
                 Frame(byte, _) => (Encoding::Zstd, fake_frame(*byte, segment.len())),
+                Follow(byte) => (Encoding::Prefixed, fake_frame(*byte, segment.len())),
                 _ => (Encoding::Raw, segment.clone()),
             };
             by_full.push(digest, encoding, &encoded).unwrap();
@@ -162,7 +166,7 @@ fn made(way: Way, old: &[u8], at: u64) -> (Vec<u8>, Vec<Op>) {
         Zero => segment.fill(0),
         Frame(byte, _) => segment.fill(byte),
         Raw => segment.reverse(),
-        Again => unreachable!("made from the content"),
+        Again | Follow(_) => unreachable!("made from the content"),
         Patch(_) => {
             // Some bytes differ here and there, and some are new at its end.
             (0..segment.len() - 100).step_by(9000).for_each(|i| segment[i] = segment[i].wrapping_add(7));
@@ -291,6 +295,27 @@ fn the_next_run_is_announced_in_time_and_its_pieces_follow_in_the_row() {
         places.sort_unstable();
         let first = delta.packed.objects[&places[0].1].len() as u64;
         assert_eq!((places.len(), places[0].0, places[1].0), (2, 0, first));
+    }
+}
+
+/// What has drifted takes along the frames that have it as their prefix, one after the other, and no others; the full route makes
+/// all of them, in their order.
+#[test]
+fn a_frame_with_a_prefix_shares_the_fate_of_the_segment_before_it() {
+    const WAYS: [Way; 7] = [Patch(true), Follow(1), Follow(2), Same, Follow(3), Zero, Follow(4)];
+    let delta = pack(&WAYS, LAST, &|_| {});
+    type Case = (&'static [usize], &'static [(u32, u32)]);
+    let cases: [Case; 4] = [(&[], &[]), (&[0], &[(0, 3)]), (&[3], &[(3, 2)]), (&[5, 6], &[])];
+    for (spoiled, drift) in cases {
+        for window in [1, 100] {
+            let (mut source, mut slots) = (delta.source(window), delta.slots());
+            Delta::spoil(&mut slots, spoiled);
+            let seen = delta.install(&mut source, &mut slots).unwrap();
+            delta.assert_made(&slots);
+            source.assert_all_fetched();
+            assert_eq!(seen.drift, drift, "{spoiled:?}");
+            assert!(seen.faults.is_empty(), "{:?}", seen.faults);
+        }
     }
 }
 

@@ -7,7 +7,9 @@ use mainstay_core::bundle::{Artifact, Encoding, Route, RouteKind, VerifiedSegmen
 use mainstay_core::digest::Digest;
 use mainstay_core::fault;
 use mainstay_core::limits::{RUN_SEGMENTS_MAX, SEGMENT_BYTES};
-use mainstay_core::seam::{Entry, Inflate, Memory, Note, Observer, PieceSource, Place, Result, SlotWriter};
+use mainstay_core::seam::{
+    Entry, Inflate, Memory, NO_PREFIX, Note, Observer, PieceSource, Place, Result, SlotWriter,
+};
 use mainstay_core::update::{Installer, Reuse, Tools, WORKSPACE_BYTES};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +24,10 @@ pub enum Kind {
     Raw(u8),
     /// One byte repeated: a frame of a few bytes, so that many share a piece.
     Frame(u8),
+    /// The same, of a byte that the segment before it decides: a frame with a prefix.
+    Follow(u8),
+    /// As [`Kind::Raw`], but that no segment can have it as its prefix.
+    Dictionary,
 }
 
 impl Kind {
@@ -37,16 +43,32 @@ impl Kind {
                 (0..bytes).map(|_| next()).collect()
             }
             Kind::Frame(byte) => vec![byte; bytes],
+            Kind::Follow(_) => unreachable!("made from the segment before"),
+            Kind::Dictionary => [&NO_PREFIX[..], &Kind::Raw(7).content(bytes - 4)].concat(),
+        }
+    }
+
+    /// The same behind `before`, all that stands before it.
+    pub fn content_after(self, before: &[u8], bytes: usize) -> Vec<u8> {
+        match self {
+            Kind::Follow(byte) => vec![followed(byte, &before[before.len() - SEGMENT_BYTES..]); bytes],
+            kind => kind.content(bytes),
         }
     }
 
     fn encode(self, bytes: usize) -> (Encoding, Vec<u8>) {
         match self {
             Kind::Zero => (Encoding::Zero, Vec::new()),
-            Kind::Raw(_) => (Encoding::Raw, self.content(bytes)),
+            Kind::Raw(_) | Kind::Dictionary => (Encoding::Raw, self.content(bytes)),
             Kind::Frame(byte) => (Encoding::Zstd, fake_frame(byte, bytes)),
+            Kind::Follow(byte) => (Encoding::Prefixed, fake_frame(byte, bytes)),
         }
     }
+}
+
+/// What a frame of `byte` makes with this prefix.
+pub fn followed(byte: u8, prefix: &[u8]) -> u8 {
+    prefix.iter().step_by(1000).fold(byte, |sum, byte| sum.wrapping_mul(3).wrapping_add(*byte))
 }
 
 /// "FAKE", how many, which byte.
@@ -61,7 +83,8 @@ pub fn fake_frame(byte: u8, bytes: usize) -> Vec<u8> {
 pub struct FakeInflate;
 
 impl Inflate for FakeInflate {
-    fn inflate(&mut self, frame: &[u8], out: &mut [u8]) -> Result<usize> {
+    fn inflate(&mut self, frame: &[u8], prefix: &[u8], out: &mut [u8]) -> Result<usize> {
+        assert!(prefix.is_empty() || prefix.len() == SEGMENT_BYTES, "the segment before, or nothing");
         let [b'F', b'A', b'K', b'E', a, b, c, d, byte] = *frame else {
             return Err(fault!(Corrupt, "fake frame: not one"));
         };
@@ -70,7 +93,7 @@ impl Inflate for FakeInflate {
         let place = out.get_mut(..bytes);
         place
             .ok_or_else(|| fault!(Corrupt, "fake frame: wants {bytes} bytes, there is room for {room}"))?
-            .fill(byte);
+            .fill(followed(byte, prefix));
         Ok(bytes)
     }
 }
@@ -100,7 +123,7 @@ pub fn pack(kinds: &[Kind], last: usize, spoil: impl Fn(&mut Run)) -> Packed {
         let mut builder = RunBuilder::new();
         for (i, kind) in chunk.iter().enumerate() {
             let bytes = bytes(n * RUN_SEGMENTS_MAX + i);
-            let segment = kind.content(bytes);
+            let segment = kind.content_after(&content, bytes);
             let (encoding, encoded) = kind.encode(bytes);
             builder.push(Digest::of(&segment), encoding, &encoded).unwrap();
             content.extend_from_slice(&segment);

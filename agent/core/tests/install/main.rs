@@ -4,7 +4,7 @@ mod delta;
 mod fake;
 mod index;
 
-use fake::Kind::{Frame, Raw, Zero};
+use fake::Kind::{Dictionary, Follow, Frame, Raw, Zero};
 use fake::{FakeSlots, FakeSource, Kind, Packed, Run, fake_frame, install, pack};
 use mainstay_core::digest::Digest;
 use mainstay_core::fault::FaultKind;
@@ -15,8 +15,8 @@ const NOTHING: Reuse = Reuse { target: false, running: false };
 const TARGET: Reuse = Reuse { target: true, running: false };
 const BOTH: Reuse = Reuse { target: true, running: true };
 
-/// Segments that share pieces, take three, take none; the last one short.
-const MIXED: [Kind; 8] = [Frame(1), Raw(1), Zero, Frame(2), Frame(3), Raw(2), Frame(4), Frame(5)];
+/// Segments that share pieces, take three, take none, need the one before; the last one short.
+const MIXED: [Kind; 8] = [Frame(1), Raw(1), Zero, Follow(2), Follow(3), Raw(2), Frame(4), Follow(5)];
 const LAST: usize = 1000;
 
 fn mixed() -> Packed {
@@ -224,7 +224,7 @@ fn pages_that_lie_are_refused_and_no_unproven_byte_is_written() {
     }
     type Spoil = fn(&mut Run);
     #[rustfmt::skip]
-    let cases: [(Spoil, &str); 16] = [
+    let cases: [(Spoil, &str); 18] = [
         (|run| number(&mut run.segment_page, 8, 1),                 "segment page: expected segments 0+8, found 1+8"),
         (|run| number(&mut run.segment_page, 12, 7),                "segment page: expected segments 0+8, found 0+7"),
         (|run| run.segment_page.truncate(200),                      "segment page: expected segments 0+8"),
@@ -236,6 +236,8 @@ fn pages_that_lie_are_refused_and_no_unproven_byte_is_written() {
         (|run| run.route_page[24] = 9,                              "unknown encoding 9"),
         (|run| run.route_page[25] += 1,                             "its segments take"),
         (|run| number(&mut run.route_page, 28, 1 | 5 << 8),         "Raw of 5 bytes cannot make 262144 bytes"),
+        (|run| number(&mut run.route_page, 24, 5 | 9 << 8),         "segment 0: a prefix, and no segment before it"),
+        (|run| number(&mut run.route_page, 28, 5 | 131_073 << 8),   "Prefixed of 131073 bytes cannot make 262144 bytes"),
         (|run| number(&mut run.route_page, 32, 7 << 8),             "Zero of 7 bytes cannot make 262144 bytes"),
         (|run| {
             let (first, second) = (24 + MIXED.len() * 4 + 32, 24 + MIXED.len() * 4 + 36 + 32);
@@ -270,4 +272,18 @@ fn pages_that_lie_are_refused_and_no_unproven_byte_is_written() {
             assert!(slots.target()[start..end] == honest.content[start..end], "{says}: segment {segment}");
         }
     }
+}
+
+/// zstd would take it for a dictionary of another kind, and read what stands in it.
+#[test]
+fn what_begins_as_a_dictionary_is_no_prefix() {
+    let packed = pack(&[Dictionary, Follow(1)], LAST, |_| {});
+    let (mut source, mut slots) = (FakeSource::new(&packed, 2), slots(&packed));
+    let fault = install(&packed.artifact, NOTHING, &mut source, &mut slots).err().unwrap();
+    assert_eq!(fault.kind, FaultKind::Corrupt);
+    assert!(
+        fault.what.contains("segment at 262144: the one before it begins as a dictionary does"),
+        "{fault}"
+    );
+    assert_eq!(slots.writes, [0]);
 }

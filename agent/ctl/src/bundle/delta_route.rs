@@ -36,9 +36,9 @@ impl DeltaRoute {
     }
 }
 
-/// Is a delta route of `bytes` worth what a gateway reads for it? It has to save more than a fiftieth of the full one.
+/// Is a delta route of `bytes` worth what a gateway reads for it? It has to save more than a hundredth of the full one.
 pub const fn is_worth_it(bytes: u64, full_bytes: u64) -> bool {
-    bytes < full_bytes - full_bytes / 50
+    bytes < full_bytes - full_bytes / 100
 }
 
 /// Makes the route from `base` to `new`, whose segments have these `digests`; its objects go into `objects`.

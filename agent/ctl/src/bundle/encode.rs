@@ -5,11 +5,12 @@
 //!                 │                                               │
 //! image ─► reader (hashes the whole) ─► workers (hash, zstd) ─► in order again ─► runs
 //! ```
-//! The result does not depend on how many workers there are: each segment is encoded by itself, and they are put
-//! back in order. Memory is bounded by the buffers, which go round, and by one run's encodings (at most 128 MiB).
+//! The result does not depend on how many workers there are: each segment is encoded by itself, with the one before it at hand,
+//! and they are put back in order. Memory is bounded by the buffers, which go round, and by one run's encodings (at most 128 MiB).
 
 use crate::fail;
 use crate::fail::{Failure, Result};
+use crate::zstd::Zstd;
 use mainstay_core::bundle::author::{Run, RunBuilder};
 use mainstay_core::bundle::{Encoding, Proof};
 use mainstay_core::digest::{Digest, Hasher};
@@ -19,7 +20,6 @@ use std::io::Read;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use zstd_safe::CCtx;
 
 /// How to encode.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +49,7 @@ pub fn encode(
     let (job_in, job_out) = channel();
     let (done_in, done_out) = channel();
     for _ in 0..how.threads * BUFFERS_PER_THREAD {
-        let _ = free_in.send(vec![0; SEGMENT_BYTES]); // its other end stands above
+        let _ = free_in.send(Segment::default()); // its other end stands above
     }
     let job_out = Mutex::new(job_out);
     let job_out = &job_out;
@@ -67,18 +67,27 @@ pub fn encode(
     })
 }
 
+/// A segment's content, and that of the segment before it (empty for the first).
+#[derive(Default)]
+struct Segment {
+    content: Vec<u8>,
+    prior: Vec<u8>,
+}
+
 /// Reads segments until the image ends, or nobody gives buffers back any more.
 fn read(
     image: &mut (dyn Read + Send),
-    free: &Receiver<Vec<u8>>,
-    jobs: &Sender<(u32, Vec<u8>)>,
+    free: &Receiver<Segment>,
+    jobs: &Sender<(u32, Segment)>,
 ) -> Result<Content> {
-    let mut hasher = Hasher::new();
+    let (mut hasher, mut before) = (Hasher::new(), Vec::new());
     let mut size = 0u64;
     for index in 0u32.. {
-        let Ok(mut buffer) = free.recv() else { break };
+        let Ok(mut segment) = free.recv() else { break };
+        segment.prior.clone_from(&before);
+        let buffer = &mut segment.content;
         buffer.resize(SEGMENT_BYTES, 0);
-        let filled = fill(image, &mut buffer)?;
+        let filled = fill(image, buffer)?;
         buffer.truncate(filled);
         size += filled as u64;
         if filled == 0 {
@@ -87,8 +96,9 @@ fn read(
         if size > ARTIFACT_BYTES_MAX {
             return Err(fail!("image: expected at most {ARTIFACT_BYTES_MAX} bytes, found more"));
         }
-        hasher.update(&buffer);
-        if jobs.send((index, buffer)).is_err() || filled < SEGMENT_BYTES {
+        hasher.update(buffer);
+        before.clone_from(buffer);
+        if jobs.send((index, segment)).is_err() || filled < SEGMENT_BYTES {
             break;
         }
     }
@@ -113,7 +123,7 @@ struct Encoded {
     digest: Digest,
     encoding: Encoding,
     /// Goes back to the reader.
-    content: Vec<u8>,
+    segment: Segment,
     frame: Vec<u8>,
 }
 
@@ -121,41 +131,39 @@ impl Encoded {
     fn bytes(&self) -> &[u8] {
         match self.encoding {
             Encoding::Zero | Encoding::Copy | Encoding::Patch => &[], // the latter two: of delta routes alone
-            Encoding::Raw => &self.content,
-            Encoding::Zstd => &self.frame,
+            Encoding::Raw => &self.segment.content,
+            Encoding::Zstd | Encoding::Prefixed => &self.frame,
         }
     }
 }
 
-fn work(jobs: &Mutex<Receiver<(u32, Vec<u8>)>>, done: &Sender<(u32, Result<Encoded>)>, level: i32) {
-    let mut zstd = CCtx::create();
+fn work(jobs: &Mutex<Receiver<(u32, Segment)>>, done: &Sender<(u32, Result<Encoded>)>, level: i32) {
+    let mut zstd = Zstd::default();
     loop {
         let job = jobs.lock().map(|jobs| jobs.recv());
-        let Ok(Ok((index, content))) = job else { return };
-        if done.send((index, encode_segment(&mut zstd, content, level))).is_err() {
+        let Ok(Ok((index, segment))) = job else { return };
+        if done.send((index, encode_segment(&mut zstd, segment, level))).is_err() {
             return;
         }
     }
 }
 
-fn encode_segment(zstd: &mut CCtx<'_>, content: Vec<u8>, level: i32) -> Result<Encoded> {
-    let digest = Digest::of(&content);
-    if Proof::Zeros.holds(&content) {
-        return Ok(Encoded { digest, encoding: Encoding::Zero, content, frame: Vec::new() });
-    }
-    let mut frame = vec![0; zstd_safe::compress_bound(content.len())];
-    let used = zstd
-        .compress(frame.as_mut_slice(), &content, level)
-        .map_err(|code| fail!("zstd: {}", zstd_safe::get_error_name(code)))?;
-    frame.truncate(used);
-    let encoding = if frame.len() < content.len() { Encoding::Zstd } else { Encoding::Raw };
-    Ok(Encoded { digest, encoding, content, frame })
+fn encode_segment(zstd: &mut Zstd, segment: Segment, level: i32) -> Result<Encoded> {
+    let digest = Digest::of(&segment.content);
+    let (encoding, frame) = match Proof::Zeros.holds(&segment.content) {
+        true => (Encoding::Zero, Vec::new()),
+        false => {
+            let packed = zstd.pack(&segment.content, &segment.prior, level)?;
+            packed.unwrap_or((Encoding::Raw, Vec::new()))
+        }
+    };
+    Ok(Encoded { digest, encoding, segment, frame })
 }
 
 /// Puts segments in order again, and runs together.
 fn gather(
     done: Receiver<(u32, Result<Encoded>)>,
-    free: Sender<Vec<u8>>,
+    free: Sender<Segment>,
     take: &mut dyn FnMut(Run, u64) -> Result<()>,
 ) -> Result<()> {
     let mut early = BTreeMap::new();
@@ -166,9 +174,9 @@ fn gather(
         early.insert(index, encoded?);
         while let Some(encoded) = early.remove(&next) {
             run.push(encoded.digest, encoded.encoding, encoded.bytes())?;
-            content_bytes += encoded.content.len() as u64;
+            content_bytes += encoded.segment.content.len() as u64;
             next += 1;
-            let _ = free.send(encoded.content); // the reader may have ended
+            let _ = free.send(encoded.segment); // the reader may have ended
             if run.len() == RUN_SEGMENTS_MAX {
                 take(std::mem::take(&mut run).finish(next - RUN_SEGMENTS_MAX as u32), content_bytes)?;
                 content_bytes = 0;
@@ -182,5 +190,5 @@ fn gather(
     Ok(())
 }
 
-/// One in the reader, one with the worker, and two waiting: 1 MiB for each thread.
+/// One in the reader, one with the worker, and two waiting: 2 MiB for each thread.
 const BUFFERS_PER_THREAD: usize = 4;

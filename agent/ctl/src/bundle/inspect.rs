@@ -95,13 +95,13 @@ impl Found {
             line("meta", format!("{key} = {value}"));
         }
         for (artifact, figures) in m.artifacts.iter().zip(&self.figures.artifacts) {
-            let [zero, raw, zstd] = figures.segments;
+            let [zero, raw, zstd, .., prefixed] = figures.segments;
             line(
                 &format!("artifact {}", artifact.class),
                 format!("{} ({} B)", size(artifact.size), artifact.size),
             );
             line("  sha256", artifact.digest.to_string());
-            line("  segments", format!("{zstd} zstd, {raw} raw, {zero} zero"));
+            line("  segments", format!("{} zstd, {raw} raw, {zero} zero", zstd + prefixed));
             line(
                 "  travels as",
                 format!(
@@ -112,7 +112,8 @@ impl Found {
                 ),
             );
             for delta in &figures.deltas {
-                let [zero, raw, zstd, copy, patch] = delta.segments;
+                let [zero, raw, zstd, copy, patch, prefixed] = delta.segments;
+                let zstd = zstd + prefixed;
                 let whole = delta.piece_bytes + delta.index_bytes;
                 line("  from base", delta.base.to_string());
                 line(
@@ -154,25 +155,26 @@ impl Found {
             .iter()
             .zip(&self.figures.artifacts)
             .map(|(artifact, figures)| {
-                let [zero, raw, zstd] = figures.segments;
+                let [zero, raw, zstd, .., prefixed] = figures.segments;
                 let full = json!({
                     "kind": "full", "bytes": figures.piece_bytes, "index_bytes": figures.index_bytes,
                 });
                 let routes: Vec<Value> = std::iter::once(full)
                     .chain(figures.deltas.iter().map(|delta| {
-                        let [zero, raw, zstd, copy, patch] = delta.segments;
+                        let [zero, raw, zstd, copy, patch, prefixed] = delta.segments;
                         json!({
                             "kind": "delta", "base": delta.base.to_string(),
                             "bytes": delta.piece_bytes, "index_bytes": delta.index_bytes,
                             "segments": {
-                                "zero": zero, "raw": raw, "zstd": zstd, "copy": copy, "patch": patch,
+                                "zero": zero, "raw": raw, "zstd": zstd, "prefixed": prefixed, "copy": copy,
+                                "patch": patch,
                             },
                         })
                     }))
                     .collect();
                 json!({
                     "class": artifact.class.as_str(), "size": artifact.size, "sha256": artifact.digest.to_string(),
-                    "segments": {"zero": zero, "raw": raw, "zstd": zstd},
+                    "segments": {"zero": zero, "raw": raw, "zstd": zstd, "prefixed": prefixed},
                     "pieces": figures.pieces, "piece_bytes": figures.piece_bytes, "routes": routes,
                 })
             })

@@ -99,7 +99,7 @@ impl PackedDelta {
         if !self.kept {
             let why = match is_worth_it(*bytes, *full_bytes) {
                 true => "other bases save more, and a bundle has room for seven",
-                false => "it saves less than a fiftieth of the full route",
+                false => "it saves less than a hundredth of the full route",
             };
             return format!("{class} from {base}: left out, {} ({why})", size(*bytes));
         }

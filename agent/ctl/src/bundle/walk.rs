@@ -6,13 +6,13 @@
 use super::BundleReader;
 use crate::fail;
 use crate::fail::{Result, Within};
+use crate::zstd::Zstd;
 use mainstay_core::bundle::{
     Artifact, Encoding, Manifest, Object, Route, RouteKind, RoutePage, SegmentPage, Table, VerifiedObject,
 };
 use mainstay_core::digest::{Digest, Hasher};
 use mainstay_core::limits::{RUN_SEGMENTS_MAX, SEGMENT_BYTES};
 use std::io::Read;
-use zstd_safe::DCtx;
 
 /// How much is proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +41,8 @@ pub struct Seen<'a> {
 pub struct DeltaFigures {
     /// SHA-256 of the base.
     pub base: Digest,
-    /// Segments that are zero, raw, zstd frames, copies and patches.
-    pub segments: [u64; 5],
+    /// Segments by [`Encoding`], at its number.
+    pub segments: [u64; 6],
     /// Pieces.
     pub pieces: u64,
     /// Their bytes.
@@ -58,8 +58,8 @@ pub struct ArtifactFigures {
     pub class: String,
     /// Content bytes.
     pub content: u64,
-    /// Segments that are zero, raw and zstd frames.
-    pub segments: [u64; 3],
+    /// Segments by [`Encoding`], at its number; none is a copy or a patch.
+    pub segments: [u64; 6],
     /// Pieces.
     pub pieces: u64,
     /// Their bytes.
@@ -102,7 +102,15 @@ pub fn walk_content<R: Read>(
     seen: &mut dyn FnMut(Seen<'_>) -> Result<()>,
     content: &mut dyn FnMut(usize, &[u8]) -> Result<()>,
 ) -> Result<Figures> {
-    let mut walk = Walk { reader, depth, seen, content, figures: Figures::default(), zstd: DCtx::create() };
+    let mut walk = Walk {
+        reader,
+        depth,
+        seen,
+        content,
+        figures: Figures::default(),
+        zstd: Zstd::default(),
+        before: Vec::new(),
+    };
     for artifact in &manifest.artifacts {
         let figures = walk.artifact(artifact).within(|| format!("artifact {}", artifact.class))?;
         walk.figures.artifacts.push(figures);
@@ -122,7 +130,9 @@ struct Walk<'a, R> {
     seen: &'a mut dyn FnMut(Seen<'_>) -> Result<()>,
     content: &'a mut dyn FnMut(usize, &[u8]) -> Result<()>,
     figures: Figures,
-    zstd: DCtx<'static>,
+    zstd: Zstd,
+    /// The segment before the one that is made.
+    before: Vec<u8>,
 }
 
 impl<R: Read> Walk<'_, R> {
@@ -140,6 +150,7 @@ impl<R: Read> Walk<'_, R> {
         let route_table = Table::parse(prove(&route.table, &route_table)?, runs)?;
         figures.index_bytes += 2 * (16 + 32 * runs as u64);
         let mut whole = Hasher::new();
+        self.before.clear();
         for run in 0..runs {
             let names = (segment_table.page(run)?, route_table.page(run)?);
             self.run(artifact, run, names, &mut whole, &mut figures)?;
@@ -168,7 +179,7 @@ impl<R: Read> Walk<'_, R> {
 
     /// One delta route: its table, and for each run its page and its pieces.
     fn delta(&mut self, artifact: &Artifact, route: &Route, base: Digest) -> Result<DeltaFigures> {
-        let mut figures = DeltaFigures { base, segments: [0; 5], pieces: 0, piece_bytes: 0, index_bytes: 0 };
+        let mut figures = DeltaFigures { base, segments: [0; 6], pieces: 0, piece_bytes: 0, index_bytes: 0 };
         let runs = artifact.run_count();
         let table = self.object(Object::Table, &route.table)?;
         let table = Table::parse(prove(&route.table, &table)?, runs)?;
@@ -241,7 +252,7 @@ impl<R: Read> Walk<'_, R> {
             }
             if self.depth == Depth::Content {
                 let encoded = pending.get(..length).unwrap_or_default();
-                let made = make(&mut self.zstd, encoding, encoded, content(index))
+                let made = make(&mut self.zstd, encoding, encoded, &self.before, content(index))
                     .within(|| format!("segment {}", first as usize + index))?;
                 let expected = segments.digest(index)?;
                 let found = Digest::of(&made);
@@ -253,6 +264,7 @@ impl<R: Read> Walk<'_, R> {
                 }
                 whole.update(&made);
                 (self.content)(self.figures.artifacts.len(), &made)?;
+                self.before = made;
             }
             pending.drain(..length);
         }
@@ -289,19 +301,13 @@ fn prove<'a>(name: &Digest, bytes: &'a [u8]) -> Result<VerifiedObject<'a>> {
 }
 
 /// The content of a segment; never more than it may have, whatever the frame says.
-fn make(zstd: &mut DCtx<'_>, encoding: Encoding, encoded: &[u8], bytes: usize) -> Result<Vec<u8>> {
+fn make(zstd: &mut Zstd, encoding: Encoding, encoded: &[u8], before: &[u8], bytes: usize) -> Result<Vec<u8>> {
     let mut out = vec![0; bytes.min(SEGMENT_BYTES)];
     match encoding {
         Encoding::Zero => {}
         Encoding::Raw => out.copy_from_slice(encoded), // of this length: the page was checked
-        Encoding::Zstd => {
-            let made = zstd
-                .decompress(out.as_mut_slice(), encoded)
-                .map_err(|code| fail!("zstd: {}", zstd_safe::get_error_name(code)))?;
-            if made != bytes {
-                return Err(fail!("its zstd frame makes {made} bytes, expected {bytes}"));
-            }
-        }
+        Encoding::Zstd => zstd.unpack(encoded, &[], &mut out)?,
+        Encoding::Prefixed => zstd.unpack(encoded, before, &mut out)?,
         Encoding::Copy | Encoding::Patch => return Err(fail!("{encoding:?} in a full route")), // never parsed
     }
     Ok(out)

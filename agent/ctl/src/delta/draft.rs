@@ -5,10 +5,10 @@
 use super::plan::{Guess, Owner, Plan, Span};
 use super::prove::Before;
 use crate::Result;
-use crate::fail;
 use crate::layout::ReadAt;
-use mainstay_core::bundle::Proof;
-use mainstay_core::bundle::patch::{From, Op, Transform};
+use crate::zstd::Zstd;
+use mainstay_core::bundle::patch::{Base, From, Op, PatchState, Transform, patch};
+use mainstay_core::bundle::{Encoding, Proof};
 use mainstay_core::limits::SEGMENT_BYTES;
 
 /// A segment's operations, and what else is known of it.
@@ -29,9 +29,14 @@ pub struct Draft {
     pub wrong: (u64, u64),
     /// Bytes that no span covers.
     pub extra: u64,
-    /// The zstd frame, where it may well be the smallest.
-    pub zstd: Option<Vec<u8>>,
+    /// Operations without short copies, where a patch's statistics seem to make less of such content than zstd does.
+    pub modelled: Option<Vec<Op>>,
+    /// The smaller zstd frame, where that may well be the smallest of all ways.
+    pub zstd: Option<Packed>,
 }
+
+/// A zstd frame with or without a prefix; `None`: neither is smaller than the content.
+pub type Packed = Option<(Encoding, Vec<u8>)>;
 
 /// Segments that cost nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,12 +64,14 @@ pub fn draft(before: &Before<'_>, new: &dyn ReadAt, plan: &Plan, index: usize, l
         weights: Vec::new(),
         wrong: (0, 0),
         extra: 0,
+        modelled: None,
         zstd: None,
     };
     if free == Free::No {
         draft.fill(before, plan)?;
+        draft.modelled = draft.modelled(level)?;
         if (draft.extra + draft.wrong.1) * LIKELY > draft.content.len() as u64 {
-            draft.zstd = Some(zstd(&draft.content, level)?);
+            draft.zstd = Some(draft.zstd(before, level)?);
         }
     }
     Ok(draft)
@@ -82,16 +89,34 @@ fn free(base: &dyn ReadAt, at: u64, content: &[u8]) -> Result<Free> {
     Ok(if before == content { Free::Copy } else { Free::No })
 }
 
-/// One zstd frame.
-pub fn zstd(content: &[u8], level: i32) -> Result<Vec<u8>> {
-    let mut frame = vec![0; zstd_safe::compress_bound(content.len())];
-    let used = zstd_safe::compress(frame.as_mut_slice(), content, level)
-        .map_err(|code| fail!("zstd: {}", zstd_safe::get_error_name(code)))?;
-    frame.truncate(used);
-    Ok(frame)
-}
-
 impl Draft {
+    /// Is so much of it new that a patch has next to nothing to begin from?
+    pub fn is_nearly_new(&self) -> bool {
+        self.extra * NEW_OF > self.content.len() as u64 * NEW
+    }
+
+    /// Operations without short copies: repeats of some bytes are no news to statistics, and each of them costs a read. Only where
+    /// a sample says that statistics make less of such content than zstd: mostly they do not.
+    fn modelled(&self, level: i32) -> Result<Option<Vec<Op>>> {
+        let longer = longer(&self.ops);
+        let new = longer.iter().filter(|op| matches!(op, Op::Extra { .. })).map(|op| u64::from(op.length()));
+        if !self.maps.is_empty() || new.sum::<u64>() * LIKELY < self.content.len() as u64 {
+            return Ok(None);
+        }
+        let parts = self.content.chunks(SAMPLE_PART_BYTES);
+        let sample: Vec<u8> = parts.step_by(SAMPLED_OF).flatten().copied().collect();
+        let ops = [Op::Extra { length: sample.len() as u32 }];
+        let mut state = Box::<PatchState>::default();
+        let frame = patch(&ops, None, 0, &mut state, &mut Nothing, &sample)?;
+        let zstd = Zstd::default().pack(&sample, &[], level)?;
+        Ok(zstd.is_some_and(|(_, packed)| frame.len() < packed.len()).then_some(longer))
+    }
+
+    /// The smaller zstd frame.
+    pub fn zstd(&self, before: &Before<'_>, level: i32) -> Result<Packed> {
+        Zstd::default().pack(&self.content, &before.prior(self.at)?, level)
+    }
+
     /// Where the segment ends.
     fn end(&self) -> u64 {
         self.at + self.content.len() as u64
@@ -176,6 +201,36 @@ impl Draft {
     }
 }
 
+/// The same without short copies: new bytes instead.
+fn longer(ops: &[Op]) -> Vec<Op> {
+    let mut longer: Vec<Op> = Vec::new();
+    for op in ops {
+        let new = match op {
+            Op::Add { .. } => false,
+            op => op.length() < SHORT || matches!(op, Op::Extra { .. }),
+        };
+        match longer.last_mut() {
+            Some(Op::Extra { length }) if new => *length += op.length(),
+            _ if new => longer.push(Op::Extra { length: op.length() }),
+            _ => longer.push(op.clone()),
+        }
+    }
+    longer
+}
+
+/// No base: for content that is all new.
+struct Nothing;
+
+impl Base for Nothing {
+    fn bytes(&self) -> u64 {
+        0
+    }
+    fn read(&mut self, _at: u64, out: &mut [u8]) -> mainstay_core::seam::Result<()> {
+        out.fill(0);
+        Ok(())
+    }
+}
+
 fn owner(owners: &[Owner], at: u64) -> Option<usize> {
     let index = owners.partition_point(|owner| owner.extent.at <= at).checked_sub(1)?;
     let Owner { extent, .. } = &owners[index];
@@ -189,5 +244,13 @@ pub fn differing(a: &[u8], b: &[u8]) -> u64 {
 
 /// What an operation costs, about: its kind, its length, its jump.
 const OPERATION: u64 = 4;
+/// Such a part of it has to be new for that.
+const NEW: u64 = 63;
+const NEW_OF: u64 = 64;
+/// A copy of fewer bytes is short.
+const SHORT: u32 = 64;
+/// An eighth is tried before the whole is, from all over the segment.
+const SAMPLE_PART_BYTES: usize = 4096;
+const SAMPLED_OF: usize = 8;
 /// From an eighth of new or wrong bytes on, zstd may well be smaller than a patch.
 const LIKELY: u64 = 8;

@@ -7,7 +7,7 @@
 //! A piece holds at most `OBJECT_BYTES_MAX` of encodings; what does not fit any more begins a new one, with nothing learned. Each
 //! patch is undone at once, with a state of its own, and compared with the segment.
 
-use super::draft::{Draft, Free, draft, zstd};
+use super::draft::{Draft, Free, Packed, draft};
 use super::parallel::in_parallel;
 use super::plan::Plan;
 use super::prove::{Before, Maker};
@@ -64,6 +64,31 @@ struct Tried {
     map: Option<usize>,
 }
 
+/// A patch that may be taken.
+struct Patched {
+    tried: Tried,
+    /// It begins a piece.
+    begins: bool,
+    /// What the gateway's time for it is worth, in bytes.
+    slow: u64,
+}
+
+impl Patched {
+    /// Bytes, and what its time is worth.
+    fn costs(&self) -> usize {
+        self.tried.frame.len() + self.slow as usize
+    }
+}
+
+/// What the gateway's time for these operations is worth, in bytes.
+fn slow(ops: &[Op]) -> u64 {
+    let new = ops.iter().map(|op| match op {
+        Op::Extra { length } => u64::from(*length),
+        Op::Copy { .. } | Op::Add { .. } => 0,
+    });
+    new.sum::<u64>() / SLOW + ops.len() as u64 / SLOW_OPERATIONS
+}
+
 impl<'a> Row<'a> {
     fn new(before: &'a Before<'a>, plan: &'a Plan, how: How) -> Self {
         Row {
@@ -113,56 +138,67 @@ impl<'a> Row<'a> {
     /// The smallest way, and whether a piece begins with it. What is alone in its pieces leaves no room behind it, so the next
     /// begins one.
     fn smallest(&mut self, draft: &Draft) -> Result<(Encoding, Vec<u8>, bool)> {
-        let patch = self.patch(draft)?;
-        let slow = (draft.extra / SLOW) as usize;
-        let limit = patch.as_ref().map_or(draft.content.len(), |(tried, _)| tried.frame.len() + slow);
-        let zstd = self.zstd(draft, limit)?.filter(|frame| frame.len() < limit);
-        let (way, bytes) = match (patch, zstd) {
-            (Some((tried, begins)), None) if tried.frame.len() + slow < draft.content.len() => {
-                if begins {
-                    self.begin();
-                }
-                (self.state, self.map) = (tried.state, tried.map);
-                self.wrong = (self.wrong.0 + draft.wrong.0, self.wrong.1 + draft.wrong.1);
-                return Ok((Encoding::Patch, tried.frame, begins));
-            }
-            (_, Some(frame)) => (Encoding::Zstd, frame),
-            (_, None) => (Encoding::Raw, draft.content.clone()),
+        let patch = match draft.is_nearly_new() || draft.ops.len() > OPERATIONS_MOST {
+            true => None,
+            false => Some(self.patch(draft, &draft.ops)?),
         };
-        let begins = !self.fits(bytes.len());
+        let content = draft.content.len();
+        let limit = patch.as_ref().map_or(content, |patch| patch.costs().min(content));
+        let zstd = self.zstd(draft, limit)?.filter(|(_, frame)| frame.len() < limit);
+        let zstd_won = zstd.is_some();
+        let packed = zstd.unwrap_or_else(|| (Encoding::Raw, draft.content.clone()));
+        let modelled = match &draft.modelled {
+            Some(ops) if zstd_won || patch.is_none() => Some(self.patch(draft, ops)?),
+            _ => None,
+        };
+        let patch = if zstd_won { modelled } else { patch.or(modelled) };
+        if let Some(Patched { tried, begins, .. }) = patch.filter(|patch| patch.costs() < packed.1.len()) {
+            if begins {
+                self.begin();
+            }
+            (self.state, self.map) = (tried.state, tried.map);
+            self.wrong = (self.wrong.0 + draft.wrong.0, self.wrong.1 + draft.wrong.1);
+            return Ok((Encoding::Patch, tried.frame, begins));
+        }
+        let begins = !self.fits(packed.1.len());
         if begins {
             self.begin();
         }
+        let (way, bytes) = packed;
         Ok((way, bytes, begins))
     }
 
-    /// The patch, if one is worth trying: behind what is known, or with nothing known where it does not fit into this piece.
-    fn patch(&self, draft: &Draft) -> Result<Option<(Tried, bool)>> {
-        if draft.extra * NEW_OF > draft.content.len() as u64 * NEW || draft.ops.len() > OPERATIONS_MOST {
-            return Ok(None);
-        }
-        let tried = self.attempt(draft, self.state.clone(), self.map)?;
+    /// The patch of these operations: behind what is known, or with nothing known where it does not fit into this piece.
+    fn patch(&self, draft: &Draft, ops: &[Op]) -> Result<Patched> {
+        let slow = slow(ops);
+        let tried = self.attempt(draft, ops, self.state.clone(), self.map)?;
         if self.fits(tried.frame.len()) {
-            return Ok(Some((tried, false)));
+            return Ok(Patched { tried, begins: false, slow });
         }
-        Ok(Some((self.attempt(draft, Box::default(), None)?, true)))
+        Ok(Patched { tried: self.attempt(draft, ops, Box::default(), None)?, begins: true, slow })
     }
 
-    fn attempt(&self, draft: &Draft, mut state: Box<PatchState>, known: Option<usize>) -> Result<Tried> {
+    fn attempt(
+        &self,
+        draft: &Draft,
+        ops: &[Op],
+        mut state: Box<PatchState>,
+        known: Option<usize>,
+    ) -> Result<Tried> {
         let mut base = self.before.segment(draft.at);
-        let (ops, sent) = self.sendable(draft, known);
+        let (ops, sent) = self.sendable(draft, ops, known);
         let maps: Vec<(usize, &Map)> = sent.iter().map(|(at, map)| (*at, &*self.plan.maps[*map])).collect();
         let frame = patch_with(&ops, &maps, draft.at, &mut state, &mut base, &draft.content)?;
         Ok(Tried { frame, state, map: sent.last().map_or(known, |(_, map)| Some(*map)) })
     }
 
     /// The operations, and the maps that are not known yet. Beyond as many maps as a frame may hold, operations do without.
-    fn sendable(&self, draft: &Draft, known: Option<usize>) -> (Vec<Op>, Vec<(usize, usize)>) {
+    fn sendable(&self, draft: &Draft, ops: &[Op], known: Option<usize>) -> (Vec<Op>, Vec<(usize, usize)>) {
         let mut maps = draft.maps.clone();
         if maps.first().is_some_and(|(_, map)| Some(*map) == known) {
             maps.remove(0);
         }
-        let mut ops = draft.ops.clone();
+        let mut ops = ops.to_vec();
         if let Some((from, _)) = maps.get(PATCH_MAPS_MAX).copied() {
             for op in &mut ops[from..] {
                 if let Op::Add { from, .. } = op {
@@ -174,19 +210,20 @@ impl<'a> Row<'a> {
         (ops, maps)
     }
 
-    /// The zstd frame, unless a quick one says that it cannot come below `limit`.
-    fn zstd(&self, draft: &Draft, limit: usize) -> Result<Option<Vec<u8>>> {
-        if let Some(frame) = &draft.zstd {
-            return Ok(Some(frame.clone()));
+    /// The smaller zstd frame, unless a quick one says that it cannot come below `limit`.
+    fn zstd(&self, draft: &Draft, limit: usize) -> Result<Packed> {
+        if let Some(packed) = &draft.zstd {
+            return Ok(packed.clone());
         }
         if limit <= HARDLY {
             return Ok(None);
         }
-        let quick = zstd(&draft.content, QUICK_LEVEL)?;
+        let quick = draft.zstd(self.before, QUICK_LEVEL)?;
+        let quickly = quick.as_ref().map_or(draft.content.len(), |(_, frame)| frame.len());
         match self.level {
-            level if level <= QUICK_LEVEL => Ok(Some(quick)),
-            _ if quick.len() / 2 > limit => Ok(None),
-            level => zstd(&draft.content, level).map(Some),
+            level if level <= QUICK_LEVEL => Ok(quick),
+            _ if quickly / 2 > limit => Ok(None),
+            level => draft.zstd(self.before, level),
         }
     }
 
@@ -221,12 +258,10 @@ impl<'a> Row<'a> {
 }
 
 const DRAFTS_PER_THREAD: usize = 8;
-/// A segment that is nearly all new is left to zstd: the codec's statistics would save some percent more, and cost the gateway
-/// fifty times the time.
-const NEW: u64 = 63;
-const NEW_OF: u64 = 64;
-/// For the same reason each new byte in a patch has to save a sixty-fourth of a byte against zstd.
-const SLOW: u64 = 64;
+/// A new byte costs the gateway fifty times as long in a patch as in a zstd frame, so each has to save a part of a byte.
+const SLOW: u64 = 128;
+/// An operation may cost it a read of the medium: the same.
+const SLOW_OPERATIONS: u64 = 2;
 /// With room for the maps.
 const OPERATIONS_MOST: usize = PATCH_OPERATIONS_MAX - PATCH_MAPS_MAX;
 /// No zstd frame of a segment that is neither zero nor a copy comes below this and below its patch as well, or it saves nothing

@@ -65,7 +65,7 @@ pub struct How {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Segments and encoded bytes by [`Encoding`], at its number.
-    pub encodings: [Tally; 5],
+    pub encodings: [Tally; 6],
     /// Encoded bytes by [`Source`], in its order; shares within a segment are estimated.
     pub sources: [u64; 4],
     /// What transforms saved, estimated from the bytes that they predicted.

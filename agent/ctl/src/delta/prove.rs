@@ -3,6 +3,7 @@
 use super::Made;
 use crate::fail::{Failure, Within};
 use crate::layout::ReadAt;
+use crate::zstd::Zstd;
 use crate::{Result, fail};
 use mainstay_core::bundle::Encoding;
 use mainstay_core::bundle::patch::{self, PatchState};
@@ -43,6 +44,14 @@ impl<'a> Before<'a> {
         Before { base, new, base_bytes: base.bytes() }
     }
 
+    /// The new image's segment before the one at `at`, empty where that is the first.
+    pub fn prior(&self, at: u64) -> Result<Vec<u8>> {
+        let Some(from) = at.checked_sub(SEGMENT_BYTES as u64) else { return Ok(Vec::new()) };
+        let mut prior = vec![0; SEGMENT_BYTES];
+        self.new.read_at(from, &mut prior)?;
+        Ok(prior)
+    }
+
     /// The base alone.
     pub fn base(&self) -> &'a dyn ReadAt {
         self.base
@@ -76,13 +85,14 @@ impl ReadAt for Before<'_> {
 pub struct Maker<'a> {
     before: &'a Before<'a>,
     state: Box<PatchState>,
+    zstd: Zstd,
     out: Vec<u8>,
 }
 
 impl<'a> Maker<'a> {
     /// At the beginning of a route.
     pub fn new(before: &'a Before<'a>) -> Self {
-        Maker { before, state: Box::default(), out: Vec::new() }
+        Maker { before, state: Box::default(), zstd: Zstd::default(), out: Vec::new() }
     }
 
     /// Makes the segment at `at`, and compares it with what it has to be.
@@ -116,15 +126,8 @@ impl<'a> Maker<'a> {
                 let mut base = self.before.segment(at);
                 Ok(patch::unpatch(&made.bytes, at, &mut self.state, &mut base, out)?)
             }
-            Encoding::Zstd => {
-                let length = out.len();
-                let filled = zstd_safe::decompress(out, &made.bytes)
-                    .map_err(|code| fail!("zstd: {}", zstd_safe::get_error_name(code)))?;
-                match filled == length {
-                    true => Ok(()),
-                    false => Err(fail!("zstd: expected {length} bytes, found {filled}")),
-                }
-            }
+            Encoding::Zstd => self.zstd.unpack(&made.bytes, &[], out),
+            Encoding::Prefixed => self.zstd.unpack(&made.bytes, &self.before.prior(at)?, out),
         }
     }
 }

@@ -6,7 +6,7 @@
 //! fares with it.
 
 use super::{BASES, OpPlan, Plan, Way};
-use crate::signed::{Objects, spoil, zstd_frame};
+use crate::signed::{Objects, follow, spoil, zstd_frame};
 use crate::throwaway::{KEYS, RELEASE};
 use mainstay_core::bundle::author::{Run, RunBuilder, table};
 use mainstay_core::bundle::patch::{Base, From, Map, Op, PatchState, Transform, patch, unpatch};
@@ -57,7 +57,9 @@ pub fn make(plan: &Plan, base: &[u8], base_digest: Digest) -> Option<Made> {
         }
         pushed.ok()?;
         let packed = match way {
-            Way::Frame(_) if made.encoded.len() < bytes => (Encoding::Zstd, made.encoded.clone()),
+            Way::Frame(_) | Way::Follow(_) if made.encoded.len() < bytes => {
+                (made.encoding, made.encoded.clone())
+            }
             _ if made.content.iter().all(|byte| *byte == 0) => (Encoding::Zero, Vec::new()),
             _ => (Encoding::Raw, made.content.clone()),
         };
@@ -183,6 +185,10 @@ impl Author<'_> {
                 let content = vec![*byte; bytes];
                 let frame = zstd_frame(&content);
                 right(content, Encoding::Zstd, frame)
+            }
+            Way::Follow(byte) => {
+                let (content, encoding, frame) = follow(*byte, &self.content, bytes);
+                right(content, encoding, frame)
             }
             Way::Patch(ops, map) => {
                 let (content, frame) = self.patched(ops, map, bytes)?;

@@ -45,8 +45,8 @@ pub(super) struct Frames<'a> {
 }
 
 impl Inflate for Frames<'_> {
-    fn inflate(&mut self, frame: &[u8], out: &mut [u8]) -> Result<usize> {
-        let made = self.inner.inflate(frame, out)?;
+    fn inflate(&mut self, frame: &[u8], prefix: &[u8], out: &mut [u8]) -> Result<usize> {
+        let made = self.inner.inflate(frame, prefix, out)?;
         Ok(made - usize::from(self.bent.is(Mutant::InflatesShort)))
     }
 }

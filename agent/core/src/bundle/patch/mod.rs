@@ -131,6 +131,14 @@ pub enum Op {
     },
 }
 
+impl Op {
+    /// How many bytes it makes.
+    pub const fn length(&self) -> u32 {
+        let (Op::Copy { length, .. } | Op::Add { length, .. } | Op::Extra { length }) = self;
+        *length
+    }
+}
+
 /// Makes the segment that stands at `at` of the content from its frame: fills `out`.
 pub fn unpatch(
     frame: &[u8],

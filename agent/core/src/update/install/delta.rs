@@ -7,6 +7,7 @@
 //! | what is found | counts as | then |
 //! |---|---|---|
 //! | a copy or a patch makes another segment | drift: the running group is not what it was | that segment by the full route |
+//! | a frame with a prefix behind a segment that is left over | shares its fate | the same |
 //! | a frame that cannot be read, or another content that fails | broken: whoever packed it | the same, and those behind it in its piece |
 //! | a page or a table that cannot be read, a piece that is not there | broken | the full route from there |
 //! | more than half of a run was left over | | the full route from there |
@@ -272,9 +273,19 @@ impl Left {
         self.first_drifted = Some(self.first_drifted.map_or(index, |first| first.min(index)));
     }
 
+    /// Is the segment before this one left over?
+    pub fn lacks_before(&self, index: usize) -> bool {
+        index.checked_sub(1).is_some_and(|before| self.set.has(before))
+    }
+
     /// A segment was not made. `Err`: nor would it be by another route.
     pub fn take(&mut self, index: usize, encoding: Encoding, unmade: Unmade) -> Result<()> {
         let fault = match unmade {
+            Unmade::Unprefixed(_) => {
+                self.drifted(index);
+                self.set.insert(index);
+                return Ok(());
+            }
             Unmade::Unproven(_) if encoding == Encoding::Patch => {
                 self.drifted(index);
                 self.set.insert(index);

@@ -192,12 +192,14 @@ impl Installer<'_> {
     /// of a small update stands there since the update before the last, and a write costs more than a look.
     fn copy(&mut self, wanted: &Wanted<'_>, buffers: &mut Buffers<'_>) -> Result<bool> {
         let Wanted { class, at, bytes, proof } = *wanted;
-        let buffer = buffers.segment.get_mut(..bytes).ok_or_else(beyond)?;
+        buffers.prior_at = None;
+        let Buffers { segment, prior: scratch, .. } = buffers;
+        let buffer = segment.get_mut(..bytes).ok_or_else(beyond)?;
         if self.slots.read_back(self.target.other(), class, at, buffer).is_err() {
             return Ok(false);
         }
         let Some(segment) = VerifiedSegment::prove_by(at, buffer, &proof) else { return Ok(false) };
-        if self.reuse.target && self.equals(class, &segment, buffers.encoded) {
+        if self.reuse.target && self.equals(class, &segment, scratch) {
             self.kept(bytes);
         } else {
             self.write_copied(class, &segment)?;

@@ -2,13 +2,14 @@
 
 use super::delta::{Patches, Window};
 use super::look::Ahead;
-use super::space::{Buffers, Cursor, Gathered};
+use super::space::{Buffers, Cursor, Gathered, Room};
 use super::{Installer, Run, SYNC_SEGMENTS, beyond};
 use crate::bundle::patch::unpatch;
 use crate::bundle::{Artifact, Encoding, VerifiedSegment};
 use crate::fault;
 use crate::fault::Fault;
-use crate::seam::Result;
+use crate::limits::SEGMENT_BYTES;
+use crate::seam::{NO_PREFIX, Result};
 
 /// Why a segment was not made.
 pub(super) enum Unmade {
@@ -20,12 +21,15 @@ pub(super) enum Unmade {
     Content(Fault),
     /// It makes another segment than it should.
     Unproven(Fault),
+    /// The segment before it, which it needs, was not made.
+    Unprefixed(Fault),
 }
 
 impl Unmade {
     pub fn fault(self) -> Fault {
         match self {
-            Unmade::Target(f) | Unmade::Source(f) | Unmade::Content(f) | Unmade::Unproven(f) => f,
+            Unmade::Target(f) | Unmade::Source(f) | Unmade::Content(f) => f,
+            Unmade::Unproven(f) | Unmade::Unprefixed(f) => f,
         }
     }
 }
@@ -114,9 +118,13 @@ impl Installer<'_> {
             }
             _ => Ok(()),
         };
-        let encoded = self.gather(run, at, length, ahead, buffers).map_err(Unmade::Source)?;
+        let room = Room::of(encoding);
+        let encoded = self.gather(run, at, (length, room), ahead, buffers).map_err(Unmade::Source)?;
         taught.map_err(Unmade::Content)?;
         let place = run.at(index);
+        if encoding == Encoding::Prefixed {
+            self.hold_prior(class, place, patches.left.lacks_before(index), buffers)?;
+        }
         let content = self
             .unpack(class, place, bytes, encoding, encoded, patches, buffers)
             .map_err(|fault| Unmade::Content(fault.within(format_args!("{class}: segment at {place}"))))?;
@@ -131,7 +139,40 @@ impl Installer<'_> {
         })?;
         self.slots.write(self.target, class, &segment).map_err(Unmade::Target)?;
         self.made(bytes);
+        if run.route.segment(index + 1).is_ok_and(|(next, _)| next == Encoding::Prefixed) {
+            buffers.keep(place);
+        }
         Ok(())
+    }
+
+    /// Sees to it that the segment before the one at `at` is held. It stands in the target: segments are made in their order,
+    /// and what need not be made was there, or was copied, before.
+    fn hold_prior(
+        &mut self,
+        class: &str,
+        at: u64,
+        lacking: bool,
+        buffers: &mut Buffers<'_>,
+    ) -> core::result::Result<(), Unmade> {
+        let before = at.checked_sub(SEGMENT_BYTES as u64);
+        let before = before.ok_or_else(beyond).map_err(Unmade::Content)?;
+        if lacking {
+            let fault = fault!(Corrupt, "{class}: segment at {at}: the one before it was not made");
+            return Err(Unmade::Unprefixed(fault));
+        }
+        if buffers.prior_at != Some(before) {
+            buffers.prior_at = None;
+            let read = self.slots.read_back(self.target, class, before, buffers.prior);
+            read.map_err(Unmade::Target)?;
+            buffers.prior_at = Some(before);
+        }
+        match buffers.prior.starts_with(&NO_PREFIX) {
+            false => Ok(()),
+            true => Err(Unmade::Content(fault!(
+                Corrupt,
+                "{class}: segment at {at}: the one before it begins as a dictionary does, and cannot be a prefix"
+            ))),
+        }
     }
 
     /// Fetches a piece of the run, if it is not the one that is held.
@@ -164,12 +205,12 @@ impl Installer<'_> {
         Ok(length)
     }
 
-    /// The `length` encoded bytes at the cursor: in the piece that is held if they lie within one, else put together.
+    /// The `length` encoded bytes at the cursor: in the piece that is held if they lie within one, else put together in `room`.
     fn gather(
         &mut self,
         run: &Run<'_>,
         at: &mut Cursor,
-        length: usize,
+        (length, room): (usize, Room),
         ahead: &mut Ahead,
         buffers: &mut Buffers<'_>,
     ) -> Result<Gathered> {
@@ -182,15 +223,23 @@ impl Installer<'_> {
                 at.advance(piece_bytes, here);
                 return Ok(Gathered::InPiece { start, length });
             }
-            let Buffers { piece, encoded, .. } = buffers;
+            let Buffers { piece, encoded, segment, prior, prior_at, .. } = buffers;
             let from = piece.get(at.offset..at.offset + here);
-            let to = encoded.get_mut(filled..filled + here);
+            let to = match room {
+                Room::Encoded => &mut **encoded,
+                Room::Segment => &mut **segment,
+                Room::Prior => {
+                    *prior_at = None;
+                    &mut **prior
+                }
+            };
+            let to = to.get_mut(filled..filled + here);
             let (Some(from), Some(to)) = (from, to) else { return Err(beyond()) };
             to.copy_from_slice(from);
             filled += here;
             at.advance(piece_bytes, here);
         }
-        Ok(Gathered::Assembled { length })
+        Ok(Gathered::Assembled { room, length })
     }
 
     /// The content that an encoding makes.
@@ -205,17 +254,20 @@ impl Installer<'_> {
         patches: &mut Patches<'_>,
         buffers: &'b mut Buffers<'_>,
     ) -> Result<&'b [u8]> {
-        let Buffers { piece, encoded: assembled, segment, .. } = buffers;
+        let Buffers { piece, encoded: assembled, segment, prior, .. } = buffers;
+        let out = segment.get_mut(..bytes).ok_or_else(beyond)?;
         let frame = match encoded {
             Gathered::InPiece { start, length } => piece.get(start..start + length),
-            Gathered::Assembled { length } => assembled.get(..length),
+            Gathered::Assembled { room: Room::Encoded, length } => assembled.get(..length),
+            Gathered::Assembled { room: Room::Prior, length } => prior.get(..length),
+            Gathered::Assembled { room: Room::Segment, .. } => return Ok(out), // raw: it is the content
         };
         let frame = frame.ok_or_else(beyond)?;
-        let out = segment.get_mut(..bytes).ok_or_else(beyond)?;
         match encoding {
-            Encoding::Raw => return Ok(frame),
-            Encoding::Zstd => {
-                let made = self.inflate.inflate(frame, out)?;
+            Encoding::Raw => out.copy_from_slice(frame), // of this length: the page was checked
+            Encoding::Zstd | Encoding::Prefixed => {
+                let prefix = if encoding == Encoding::Prefixed { &**prior } else { &[] };
+                let made = self.inflate.inflate(frame, prefix, out)?;
                 if made != bytes {
                     return Err(fault!(Corrupt, "expected {bytes} bytes, its frame makes {made}"));
                 }

@@ -1,16 +1,23 @@
 //! The installer's memory, cut to pieces once, and the small things that stand in it.
 
 use super::beyond;
-use crate::bundle::{Piece, ROUTE_PAGE_BYTES_MAX, RoutePage, SEGMENT_PAGE_BYTES_MAX, TABLE_BYTES_MAX};
+use crate::bundle::{
+    Encoding, Piece, ROUTE_PAGE_BYTES_MAX, RoutePage, SEGMENT_PAGE_BYTES_MAX, TABLE_BYTES_MAX,
+};
 use crate::fault;
 use crate::limits::*;
 use crate::seam::Result;
 
 /// What [`Installer`](super::Installer) needs in memory, given to it once:
-/// 2 tables + segment page + route page + piece + encoded segment + segment, and a block to begin at = 725 KiB.
+/// 2 tables + segment page + route page + piece + encoding + 2 segments, and a block to begin at = 853 KiB.
 /// A delta route needs no segment page and one table: what these leave free is its window on the base.
-pub const WORKSPACE_BYTES: usize =
-    BLOCK_BYTES + TABLE_BYTES_MAX + SPARE_BYTES + ROUTE_PAGE_BYTES_MAX + OBJECT_BYTES_MAX + 2 * SEGMENT_BYTES;
+pub const WORKSPACE_BYTES: usize = BLOCK_BYTES
+    + TABLE_BYTES_MAX
+    + SPARE_BYTES
+    + ROUTE_PAGE_BYTES_MAX
+    + OBJECT_BYTES_MAX
+    + PREFIXED_BYTES_MAX
+    + 2 * SEGMENT_BYTES;
 
 /// Table of segment pages and a segment page; or the window on the base of a delta route, 32 KiB.
 const SPARE_BYTES: usize = TABLE_BYTES_MAX + SEGMENT_PAGE_BYTES_MAX;
@@ -40,7 +47,9 @@ impl<'w> Space<'w> {
         // What goes to the medium and comes from it first: these are whole blocks, so each of them begins at one.
         let work = Buffers {
             segment: take(SEGMENT_BYTES)?,
-            encoded: take(SEGMENT_BYTES)?,
+            prior: take(SEGMENT_BYTES)?,
+            prior_at: None,
+            encoded: take(PREFIXED_BYTES_MAX)?,
             piece: take(OBJECT_BYTES_MAX)?,
             held: None,
         };
@@ -68,10 +77,22 @@ pub(super) struct Buffers<'w> {
     pub piece: &'w mut [u8],
     /// Its name and length, once they are proven.
     pub held: Option<Piece>,
-    /// A segment's encoding that lies in more than one piece; before that, what the target holds, to compare with.
+    /// An encoding that lies in more than one piece and needs the segment before it.
     pub encoded: &'w mut [u8],
     /// A segment's content.
     pub segment: &'w mut [u8],
+    /// The segment that was made before; or another encoding in pieces, or what the target holds, to compare with.
+    pub prior: &'w mut [u8],
+    /// Where the segment in `prior` stands, if there is one.
+    pub prior_at: Option<u64>,
+}
+
+impl Buffers<'_> {
+    /// The segment at `at` has been made, and is kept: the next one needs it.
+    pub fn keep(&mut self, at: u64) {
+        core::mem::swap(&mut self.segment, &mut self.prior);
+        self.prior_at = Some(at);
+    }
 }
 
 /// Where the bytes that make a segment have been put.
@@ -79,8 +100,29 @@ pub(super) struct Buffers<'w> {
 pub(super) enum Gathered {
     /// Within the piece that is held.
     InPiece { start: usize, length: usize },
-    /// In the buffer for encodings.
-    Assembled { length: usize },
+    /// Put together, in this buffer.
+    Assembled { room: Room, length: usize },
+}
+
+/// Where an encoding is put together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    /// [`Buffers::encoded`]: it needs the segment before it.
+    Encoded,
+    /// [`Buffers::prior`]: it does not, and may be larger.
+    Prior,
+    /// [`Buffers::segment`]: it is the content.
+    Segment,
+}
+
+impl Room {
+    pub fn of(encoding: Encoding) -> Room {
+        match encoding {
+            Encoding::Raw => Room::Segment,
+            Encoding::Prefixed => Room::Encoded,
+            _ => Room::Prior,
+        }
+    }
 }
 
 /// A place in the row of a run's pieces.
@@ -149,7 +191,7 @@ mod tests {
             let at = (begin + shift) % BLOCK_BYTES;
             let workspace = memory[at..].first_chunk_mut().unwrap();
             let Space { spare, work, .. } = Space::of(workspace).unwrap();
-            for part in [spare, work.encoded, work.segment] {
+            for part in [spare, work.segment, work.prior] {
                 assert_eq!(part.as_ptr().addr() % BLOCK_BYTES, 0, "shifted by {shift}");
             }
         }
