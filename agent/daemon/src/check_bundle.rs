@@ -5,7 +5,7 @@ use crate::agent::Lent;
 use crate::file_source::FileSource;
 use crate::inflate::Zstd;
 use mainstay_core::boot::Group;
-use mainstay_core::bundle::{VerifiedManifest, VerifiedSegment};
+use mainstay_core::bundle::{Proof, VerifiedManifest, VerifiedSegment};
 use mainstay_core::digest::{Digest, Hasher};
 use mainstay_core::fault;
 use mainstay_core::fault::Fault;
@@ -50,13 +50,15 @@ pub fn check(mut source: FileSource, trust: &TrustRoot) -> std::result::Result<V
     Ok(manifest)
 }
 
-/// Keeps only the digest of what is written. Segments come in their order, except that the installer writes those of zeros
+/// Keeps only the digest of what is written, and where the last zeros stood: what the installer has made it holds itself, as long as
+/// the segment behind may refer to it. Segments come in their order, except that the installer writes those of zeros
 /// as soon as its look-ahead meets them: they wait, as a place and a length, until it is their turn.
 #[derive(Default)]
 struct NoSlots {
     content: Hasher,
     hashed: u64,
     zeros: BTreeMap<u64, usize>,
+    last_zeros: Option<u64>,
 }
 
 impl NoSlots {
@@ -85,8 +87,9 @@ impl SlotWriter for NoSlots {
         Ok(ARTIFACT_BYTES_MAX)
     }
     fn write(&mut self, _group: Group, _class: &str, segment: &VerifiedSegment<'_>) -> Result<()> {
+        let zeros = Proof::Zeros.holds(segment.bytes());
         if segment.at() != self.hashed {
-            if segment.bytes().iter().any(|byte| *byte != 0) {
+            if !zeros {
                 let (expected, found) = (self.hashed, segment.at());
                 return Err(fault!(
                     Unsupported,
@@ -96,8 +99,12 @@ impl SlotWriter for NoSlots {
             self.zeros.insert(segment.at(), segment.bytes().len());
             return Ok(());
         }
+        if zeros {
+            self.last_zeros = Some(self.hashed);
+        }
         self.take(segment.bytes());
         while let Some(length) = self.zeros.remove(&self.hashed) {
+            self.last_zeros = Some(self.hashed);
             self.take_zeros(length);
         }
         Ok(())
@@ -105,8 +112,12 @@ impl SlotWriter for NoSlots {
     fn sync(&mut self, _group: Group, _class: &str) -> Result<()> {
         Ok(())
     }
-    fn read_back(&mut self, _group: Group, _class: &str, _at: u64, _out: &mut [u8]) -> Result<()> {
-        Err(fault!(Unsupported, "nothing is kept"))
+    fn read_back(&mut self, _group: Group, _class: &str, at: u64, out: &mut [u8]) -> Result<()> {
+        if self.last_zeros != Some(at) {
+            return Err(fault!(Unsupported, "nothing is kept"));
+        }
+        out.fill(0);
+        Ok(())
     }
 }
 
@@ -139,6 +150,22 @@ mod tests {
             }
             assert_eq!(slots.finish(), Digest::of(&content), "{order:?}");
         }
+    }
+
+    /// A frame may have zeros as its prefix; ours never do, another packer's may.
+    #[test]
+    fn the_zeros_that_were_hashed_last_are_given_back_and_nothing_else_is() {
+        let text = [7; SEGMENT_BYTES];
+        let mut slots = NoSlots::default();
+        let (mut out, zeros_at) = ([1; 16], SEGMENT_BYTES as u64);
+        for (at, bytes) in [(zeros_at, &ZEROS), (0, &text)] {
+            assert!(slots.read_back(Group::B, "rootfs", zeros_at, &mut out).is_err());
+            let proven = VerifiedSegment::prove(at, bytes, &Digest::of(bytes)).unwrap();
+            slots.write(Group::B, "rootfs", &proven).unwrap();
+        }
+        slots.read_back(Group::B, "rootfs", zeros_at, &mut out).unwrap();
+        assert_eq!(out, [0; 16]);
+        assert!(slots.read_back(Group::B, "rootfs", 0, &mut out).is_err());
     }
 
     #[test]

@@ -158,6 +158,21 @@ fn the_window_reaches_over_the_end_of_a_run() {
     }
 }
 
+/// `mainstay verify` runs over slots that keep nothing, and a fresh installation should not read what it has just written.
+#[test]
+fn the_segment_before_is_held_for_the_next_one_over_the_end_of_a_run_too() {
+    let mut kinds = vec![Zero; 514];
+    (kinds[0], kinds[1], kinds[2], kinds[3]) = (Raw(1), Follow(1), Follow(2), Raw(2));
+    (kinds[4], kinds[511], kinds[512], kinds[513]) = (Follow(3), Frame(2), Follow(3), Follow(4));
+    let packed = pack(&kinds, LAST, |_| {});
+    for window in [1, 100] {
+        let (mut source, mut slots) = (FakeSource::new(&packed, window), slots(&packed));
+        install(&packed.artifact, NOTHING, &mut source, &mut slots).unwrap();
+        assert!(slots.target() == packed.content, "window {window}");
+        assert_eq!(slots.reads.get(), 0, "window {window}");
+    }
+}
+
 #[test]
 fn a_source_that_lies_is_asked_again_and_not_for_ever() {
     let packed = mixed();

@@ -139,7 +139,9 @@ impl Installer<'_> {
         })?;
         self.slots.write(self.target, class, &segment).map_err(Unmade::Target)?;
         self.made(bytes);
-        if run.route.segment(index + 1).is_ok_and(|(next, _)| next == Encoding::Prefixed) {
+        // What begins the next run is not known yet.
+        let next = run.route.segment(index + 1).map(|(encoding, _)| encoding);
+        if next.is_ok_and(|next| next == Encoding::Prefixed) || index + 1 == run.count {
             buffers.keep(place);
         }
         Ok(())
