@@ -8,9 +8,9 @@
 //! |---|---|
 //! | [`keys`] | ed25519 key files: made, protected by a passphrase, read back |
 //! | [`trust`] | trust roots: made, rotated, signed by several people one after the other |
-//! | [`layout`] | which bytes of an image belong to which file |
 //! | [`delta`] | the smallest way to make each segment of an image, given an older one |
 //! | [`bundle`] | bundle files: packed on all cores, signed, verified to the last byte, looked into |
+//! | [`zstd`] | a segment as a zstd frame, with the one before as its prefix or without |
 //! | [`hints`] | what an image costs its integrator, in bytes, and what to do about it |
 //! | [`layout`] | which bytes of an image belong to which file, for a delta that holds files against their old selves |
 //! | [`broker`] | one MQTT 5 connection that waits for what it said to be taken |

@@ -90,6 +90,41 @@ fn an_image_that_has_nothing_in_common_is_never_larger_than_without_a_base() {
     }
 }
 
+/// Goal: statistics are weighed against zstd where content is new, and taken where they are worth the gateway's time. Method: words out
+/// of few, drawn at random, alone and beside noise; numbers that grow, of which zstd makes less.
+#[test]
+fn words_out_of_few_are_modelled_and_other_new_content_is_left_to_zstd() {
+    let words = |bytes: usize, seed| -> Vec<u8> {
+        let word = |n: u64| {
+            let digits = (n * 7_654_321_987_123).to_string();
+            format!("{} ", digits.split_at(2 + n as usize % 7).0)
+        };
+        let few: Vec<String> = (1..=16).map(word).collect();
+        let drawn = noise(bytes, seed).into_iter().flat_map(|byte| few[usize::from(byte % 16)].bytes());
+        drawn.take(bytes).collect()
+    };
+    let numbers: Vec<u8> = (0..60_000).flat_map(|n| format!("{n} ").into_bytes()).collect();
+    let half = SEGMENT_BYTES / 2;
+    let new =
+        [words(SEGMENT_BYTES, 1), noise(half, 2), words(half, 3), numbers[..SEGMENT_BYTES].to_vec()].concat();
+    let how = How { level: 19, ..HOW };
+    let (all, summary) = delta_by(&noise(100_000, 4), &new, how);
+    let all_ways = ways(&all);
+    assert_eq!(all_ways[..2], [Encoding::Patch; 2]);
+    assert!(matches!(all_ways[2], Encoding::Zstd | Encoding::Prefixed), "{all_ways:?}");
+    let modelled: usize = all[..2].iter().map(|(_, made)| made.bytes.len()).sum();
+    let zstd = |segment: &[u8]| {
+        let mut frame = vec![0; zstd_safe::compress_bound(segment.len())];
+        zstd_safe::compress(frame.as_mut_slice(), segment, 19).unwrap()
+    };
+    let packed: usize = new.chunks(SEGMENT_BYTES).take(2).map(zstd).sum();
+    assert!(
+        modelled + 2 * SEGMENT_BYTES / 128 < packed,
+        "{modelled} of {packed}, {} in all",
+        summary.bytes()
+    );
+}
+
 /// What a patch would have to put right is nowhere in the new image: zstd makes it from nothing.
 #[test]
 fn zstd_is_taken_where_it_is_smaller_than_a_patch_that_explains_nearly_all() {

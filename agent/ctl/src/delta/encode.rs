@@ -148,7 +148,9 @@ impl<'a> Row<'a> {
         let zstd_won = zstd.is_some();
         let packed = zstd.unwrap_or_else(|| (Encoding::Raw, draft.content.clone()));
         let modelled = match &draft.modelled {
-            Some(ops) if zstd_won || patch.is_none() => Some(self.patch(draft, ops)?),
+            Some(ops) if (zstd_won || patch.is_none()) && ops.len() <= OPERATIONS_MOST => {
+                Some(self.patch(draft, ops)?)
+            }
             _ => None,
         };
         let patch = if zstd_won { modelled } else { patch.or(modelled) };
