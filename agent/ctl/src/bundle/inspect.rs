@@ -157,14 +157,14 @@ impl Found {
             .map(|(artifact, figures)| {
                 let [zero, raw, zstd, .., prefixed] = figures.segments;
                 let full = json!({
-                    "kind": "full", "bytes": figures.piece_bytes, "index_bytes": figures.index_bytes,
+                    "kind": "full", "bytes": figures.piece_bytes, "pieces": figures.pieces, "index_bytes": figures.index_bytes,
                 });
                 let routes: Vec<Value> = std::iter::once(full)
                     .chain(figures.deltas.iter().map(|delta| {
                         let [zero, raw, zstd, copy, patch, prefixed] = delta.segments;
                         json!({
                             "kind": "delta", "base": delta.base.to_string(),
-                            "bytes": delta.piece_bytes, "index_bytes": delta.index_bytes,
+                            "bytes": delta.piece_bytes, "pieces": delta.pieces, "index_bytes": delta.index_bytes,
                             "segments": {
                                 "zero": zero, "raw": raw, "zstd": zstd, "prefixed": prefixed, "copy": copy,
                                 "patch": patch,

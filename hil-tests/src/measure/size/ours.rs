@@ -44,7 +44,6 @@ pub struct Ours {
 }
 
 const OVERHEAD_BYTES: u64 = 92 + 12;
-const PIECE_BYTES_MAX: u64 = 96 * 1024;
 const SEGMENT_BYTES: u64 = 256 * 1024;
 const RUN_SEGMENTS: u64 = 512;
 
@@ -164,19 +163,13 @@ fn wire(inspected: &Value, kind: &str, manifest: u64) -> Result<(u64, u64)> {
     let number = |value: &Value, what: &str| {
         value[what].as_u64().doing(|| format!("mainstayctl inspect: expected {what}, found {value}"))
     };
-    let (size, bytes) = (number(artifact, "size")?, number(route, "bytes")?);
-    let segments = size.div_ceil(SEGMENT_BYTES);
-    let runs = segments.div_ceil(RUN_SEGMENTS);
-    let pieces = bytes.div_ceil(PIECE_BYTES_MAX).max(if bytes > 0 { 1 } else { 0 });
-    let (tables, objects) = match kind {
-        "full" => (2 * (16 + 32 * runs) + 16 * runs + 32 * segments, 3 + 2 * runs + pieces),
-        _ => (16 + 32 * runs, 2 + runs + pieces),
+    let (bytes, pieces) = (number(route, "bytes")?, number(route, "pieces")?);
+    let runs = number(artifact, "size")?.div_ceil(SEGMENT_BYTES * RUN_SEGMENTS);
+    let objects = match kind {
+        "full" => 3 + 2 * runs + pieces,
+        _ => 2 + runs + pieces,
     };
-    let index = match route["index_bytes"].as_u64() {
-        Some(index) => index,
-        None => tables + 24 * runs + 4 * segments + 36 * pieces,
-    };
-    let index = manifest + index + objects * OVERHEAD_BYTES;
+    let index = manifest + number(route, "index_bytes")? + objects * OVERHEAD_BYTES;
     Ok((bytes + index, index))
 }
 
@@ -188,14 +181,13 @@ mod tests {
     #[test]
     fn a_route_s_bytes_on_the_wire_are_counted_as_its_formula_says() {
         let inspected = json!({"artifacts": [{"size": 384 << 20, "routes": [
-            {"kind": "full", "bytes": 98_304 * 1000},
-            {"kind": "delta", "base": "ab", "bytes": 700_000, "index_bytes": 5000},
+            {"kind": "full", "bytes": 98_304_000, "pieces": 1100, "index_bytes": 92_000},
+            {"kind": "delta", "base": "ab", "bytes": 700_000, "pieces": 8, "index_bytes": 5000},
             {"kind": "other"}]}]});
         // 1536 segments in 3 runs. Delta: 8 pieces; 1 manifest, 1 table, 3 pages, 8 pieces: 13 objects of 104 bytes.
         assert_eq!(wire(&inspected, "delta", 300).unwrap(), (700_000 + 300 + 5000 + 1352, 300 + 5000 + 1352));
-        // Full: tables 2 · (16 + 96), segment pages 3 · 16 + 32 · 1536, route pages 3 · 24 + 4 · 1536 + 36 · 1000;
-        // objects 1 + 2 + 6 + 1000.
-        let index = 300 + 224 + 48 + 49_152 + 72 + 6144 + 36_000 + 1009 * 104;
+        // Full: 1 manifest, 2 tables, 6 pages, 1100 pieces.
+        let index = 300 + 92_000 + 1109 * 104;
         assert_eq!(wire(&inspected, "full", 300).unwrap(), (98_304_000 + index, index));
         assert_eq!(WAYS.map(|way| taken(&inspected, way)), ["full", "delta", "delta"]);
         let full_alone = json!({"artifacts": [{"routes": [{"kind": "full"}]}]});
