@@ -31,6 +31,17 @@ pub const PATCH_MAPS_MAX: usize = 16;
 /// Places at which the shift of addresses changes, in one executable: 4,096 * 8 bytes = 32 KiB of the state of a patch.
 pub const PATCH_MAP_ENTRIES_MAX: usize = 4096;
 
+/// Blocks of zstd are made opened in parts; larger ones save nothing more. What the sources of a part take, opened: 96 KiB.
+pub const PART_SOURCES_BYTES_MAX: usize = 96 * 1024;
+/// Sources of a part, each some blocks in a row.
+pub const PART_SOURCES_MAX: usize = 8;
+/// What a part makes, opened, and a block of the base as it is: 64 KiB.
+pub const PART_MADE_BYTES_MAX: usize = 64 * 1024;
+/// Parts of a segment: 64 * 96 KiB of sources are opened at most.
+pub const PARTS_MAX: usize = 64;
+/// A segment in parts, encoded: what a segment's memory has left beside the sources, 160 KiB.
+pub const PARTS_BYTES_MAX: usize = SEGMENT_BYTES - PART_SOURCES_BYTES_MAX;
+
 /// Segments of each group that the index of what both hold has room for: 16,384 * 256 KiB = 4 GiB; 2 * 16,384 entries of 12
 /// bytes are 384 KiB. What lies beyond is looked for at its own place.
 pub const INDEX_SEGMENTS_MAX: usize = 16 * 1024;

@@ -31,9 +31,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         Ok(())
     })?;
-    for way in
-        [Encoding::Zero, Encoding::Copy, Encoding::Patch, Encoding::Zstd, Encoding::Prefixed, Encoding::Raw]
-    {
+    for way in [
+        Encoding::Zero,
+        Encoding::Copy,
+        Encoding::Patch,
+        Encoding::Zstd,
+        Encoding::Prefixed,
+        Encoding::Recoded,
+        Encoding::Raw,
+    ] {
         let tally = summary.encodings[way as usize];
         println!("{:>10} bytes in {:>6} segments: {way:?}", tally.bytes, tally.segments);
     }

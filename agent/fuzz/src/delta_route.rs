@@ -218,7 +218,7 @@ struct Dear {
 impl Dear {
     fn new() -> Self {
         let mut lent = Lent::default();
-        lent.patch().reset();
+        lent.recode().0.reset();
         lent.index().fill(Entry::default());
         // Noise in 8 bytes of 16; every fifth byte of the rest looks like a call.
         let noise = |n: usize| (n as u32).wrapping_mul(2_654_435_761).to_le_bytes()[3];

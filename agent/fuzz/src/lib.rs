@@ -27,6 +27,7 @@ pub mod messages;
 pub mod mqtt;
 pub mod pages;
 pub mod patch;
+pub mod recode;
 pub mod seeds;
 pub mod signed;
 pub mod state;

@@ -103,6 +103,7 @@ fn route(page: &RoutePage<'_>, first: u32, count: usize, content: impl Fn(usize)
             Encoding::Zero | Encoding::Copy => length == 0,
             Encoding::Raw => length == content,
             Encoding::Zstd | Encoding::Patch => (1..content).contains(&length),
+            Encoding::Recoded => (1..content.min(PARTS_BYTES_MAX + 1)).contains(&length),
             Encoding::Prefixed =>
                 first as usize + i > 0 && (1..content.min(PREFIXED_BYTES_MAX + 1)).contains(&length),
         });
@@ -167,7 +168,7 @@ impl Listed {
             page.extend([span[0].0 as u8, a, b]);
         }
         for (encoding, length) in &self.segments {
-            if matches!(encoding, Encoding::Zstd | Encoding::Patch | Encoding::Prefixed) {
+            if matches!(encoding, Encoding::Zstd | Encoding::Patch | Encoding::Prefixed | Encoding::Recoded) {
                 page.extend(&(*length as u32).to_le_bytes()[..3]);
             }
         }
@@ -210,7 +211,7 @@ impl Plan {
 
     fn made(&self, first: u32, count: usize, content: impl Fn(usize) -> usize) -> Listed {
         use Encoding::*;
-        let all = [Zero, Raw, Zstd, Copy, Patch, Prefixed];
+        let all = [Zero, Raw, Zstd, Copy, Patch, Prefixed, Recoded];
         let spans = self.spans.iter().flat_map(|(encoding, of)| {
             std::iter::repeat_n(all[usize::from(*encoding) % all.len()], usize::from(*of) + 1)
         });
@@ -220,8 +221,11 @@ impl Plan {
             (Encoding::Raw, content) | (_, content @ 1) => (Encoding::Raw, content),
             (Encoding::Prefixed, content) if first as usize + i == 0 => (Encoding::Raw, content),
             (_, content) => {
-                let most =
-                    if encoding == Prefixed { PREFIXED_BYTES_MAX.min(content - 1) } else { content - 1 };
+                let most = match encoding {
+                    Prefixed => PREFIXED_BYTES_MAX.min(content - 1),
+                    Recoded => PARTS_BYTES_MAX.min(content - 1),
+                    _ => content - 1,
+                };
                 (encoding, 1 + usize::from(self.lengths[i % 4]) * 4 % most)
             }
         };

@@ -5,6 +5,7 @@ use crate::throwaway::KEYS;
 use mainstay_core::audit::{Event, Head, record};
 use mainstay_core::boot::Group;
 use mainstay_core::bundle::patch::{Base, From, Map, Op, PatchState, Transform, patch};
+use mainstay_core::bundle::recode::{Part, Tables, patch_parts};
 use mainstay_core::digest::Digest;
 use mainstay_core::fault::clip;
 use mainstay_core::limits::RECORD_BYTES_MAX;
@@ -346,6 +347,7 @@ fn frames(seeds: &mut Seeds) {
         seeds.push(("zstd", [&[0xff, 0xc1, 9], &content[..]].concat()));
     }
     delta_routes(seeds);
+    recoded(seeds);
     // A plan of one artifact and what it needs is a few dozen bytes: any will do, and of different lengths.
     for seed in 1..=12u32 {
         let mut x = seed.wrapping_mul(2_654_435_761);
@@ -400,6 +402,36 @@ fn delta_routes(seeds: &mut Seeds) {
         plan.extend([200, 9, 0b010, 0, 0, 0, 0, 0, 0, 0, 0, n as u8 % 2, 0, 0, 0, 1, 1, 2, 0, 0, 0]);
         assert_eq!(crate::delta_route::by_delta_alone(&plan), n < 5, "seed {n}");
         seeds.push(("delta_route", plan));
+    }
+}
+
+/// A block, what it opens to, and a part that is that, of no source.
+fn recoded(seeds: &mut Seeds) {
+    struct Nothing;
+    impl Base for Nothing {
+        fn bytes(&self) -> u64 {
+            0
+        }
+        fn read(&mut self, _: u64, out: &mut [u8]) -> mainstay_core::seam::Result<()> {
+            out.fill(0);
+            Ok(())
+        }
+    }
+    for level in [1u8, 5, 19] {
+        let content: Vec<u8> = (0..900u32).flat_map(|n| format!("{} ", n * n % 97).into_bytes()).collect();
+        let mut frame = Vec::with_capacity(zstd_safe::compress_bound(content.len()));
+        zstd_safe::compress(&mut frame, &content, level.into()).expect("zstd packs anything");
+        let head = if frame[4] >> 6 == 0 { 6 } else { 7 };
+        let (mut opened, block) = (vec![0; 1 << 16], &frame[head..]);
+        let (_, made) = Box::<Tables>::default().open(block, &mut opened).expect("a block of zstd's own");
+        seeds.push(("recode", [&[0], block].concat()));
+        seeds.push(("recode", [&[1], &opened[..made]].concat()));
+        seeds.push(("recode", [&[3, level], &content[..]].concat()));
+        let items = [&[2], &opened[..made]].concat();
+        let ops = [Op::Extra { length: items.len() as u32 }];
+        let part = Part::Closed { length: block.len(), sources: &[], opened: &[], items: &items, ops: &ops };
+        let parts = patch_parts(&[part], 7 << 18, &mut Box::default(), &mut Nothing, block).expect("parts");
+        seeds.push(("recode", [&[2], &(block.len() as u16).to_le_bytes()[..], &parts].concat()));
     }
 }
 

@@ -16,6 +16,7 @@ use crate::world::{CLOCK_AT_FIRST, Shared, World};
 use mainstay_core::boot::Group;
 use mainstay_core::bundle::VerifiedManifest;
 use mainstay_core::bundle::patch::PatchState;
+use mainstay_core::bundle::recode::Tables;
 use mainstay_core::fault::{Fault, FaultKind};
 use mainstay_core::limits::ENVELOPE_BYTES_MAX;
 use mainstay_core::policy::{Gateway, LateFallback, judge};
@@ -102,11 +103,14 @@ pub struct Nursery {
 
 /// What patches learn. No index: slots are smaller than a segment here.
 #[derive(Default)]
-struct Patches(Box<PatchState>);
+struct Patches(Box<PatchState>, Box<Tables>);
 
 impl Memory for Patches {
     fn patch(&mut self) -> &mut PatchState {
         &mut self.0
+    }
+    fn recode(&mut self) -> (&mut PatchState, &mut Tables) {
+        (&mut self.0, &mut self.1)
     }
 }
 

@@ -4,6 +4,7 @@ mod layout;
 mod manifest;
 mod page;
 pub mod patch;
+pub mod recode;
 mod route;
 
 #[cfg(any(test, feature = "author"))]

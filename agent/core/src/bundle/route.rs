@@ -7,7 +7,7 @@
 //!
 //! delta   0 "MSDP" | 4 version 1 | 5 zero (3) | 8 first segment (u32) | 12 count (u32) | 16 pieces (u32) | 20 spans (u32)
 //!         24 spans × { encoding (u8), segments (u16) }
-//!         …  for each segment of an encoding that has a length of its own (zstd, patch, prefixed): length (u24)
+//!         …  for each segment of an encoding that has a length of its own (zstd, patch, prefixed, recoded): length (u24)
 //!         …  for each segment that is not zero: the first 16 bytes of its content's digest
 //!         …  pieces × { digest (32), length (u32) }
 //! ```
@@ -46,6 +46,9 @@ pub enum Encoding {
     /// One zstd frame, shorter than the content and at most [`PREFIXED_BYTES_MAX`], that may refer to the segment before it as to
     /// a dictionary of raw content (RFC 8878, section 5). The first segment of an artifact has none.
     Prefixed = 5,
+    /// Parts: patches, and blocks of zstd that patches make [opened](super::recode). Shorter than the content and at most
+    /// [`PARTS_BYTES_MAX`]. In delta routes alone; what patches have learned goes on in them.
+    Recoded = 6,
 }
 
 impl Encoding {
@@ -57,6 +60,7 @@ impl Encoding {
             3 => Encoding::Copy,
             4 => Encoding::Patch,
             5 => Encoding::Prefixed,
+            6 => Encoding::Recoded,
             _ => {
                 return Err(fault!(
                     Unsupported,
@@ -68,7 +72,12 @@ impl Encoding {
 
     /// Does it need a base?
     pub const fn needs_base(self) -> bool {
-        matches!(self, Encoding::Copy | Encoding::Patch)
+        matches!(self, Encoding::Copy | Encoding::Patch | Encoding::Recoded)
+    }
+
+    /// Does it learn from the frames before it in its piece?
+    pub const fn learns(self) -> bool {
+        matches!(self, Encoding::Patch | Encoding::Recoded)
     }
 
     /// The length that it always has for `content` bytes; `None`: one of its own, which a page has to list.
@@ -76,7 +85,7 @@ impl Encoding {
         match self {
             Encoding::Zero | Encoding::Copy => Some(0),
             Encoding::Raw => Some(content),
-            Encoding::Zstd | Encoding::Patch | Encoding::Prefixed => None,
+            Encoding::Zstd | Encoding::Patch | Encoding::Prefixed | Encoding::Recoded => None,
         }
     }
 
@@ -85,6 +94,7 @@ impl Encoding {
         match (self.implied_length(content), self) {
             (Some(implied), _) => length == implied,
             (None, Encoding::Prefixed) => length > 0 && length < content && length <= PREFIXED_BYTES_MAX,
+            (None, Encoding::Recoded) => length > 0 && length < content && length <= PARTS_BYTES_MAX,
             (None, _) => length > 0 && length < content,
         }
     }

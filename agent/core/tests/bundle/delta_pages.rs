@@ -93,7 +93,7 @@ fn a_delta_page_that_lies_is_refused() {
         (span(0, 3, 0),            "delta page: segment 512: a span of 0, expected 1 to 7"),
         (span(0, 3, 8),            "delta page: segment 512: a span of 8, expected 1 to 7"),
         (span(0, 3, u16::MAX),     "delta page: segment 512: a span of 65535, expected 1 to 7"),
-        (span(0, 6, 2),            "unknown encoding 6; this agent is too old"),
+        (span(0, 7, 2),            "unknown encoding 7; this agent is too old"),
         (span(0, 1, 2),            "its segments take 623488 bytes, its pieces hold 99200"),
         (length(0, 0),             "delta page: segment 515: Patch of 0 bytes cannot make 262144"),
         (length(0, 262_144),       "delta page: segment 515: Patch of 262144 bytes cannot make 262144"),

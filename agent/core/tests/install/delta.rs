@@ -4,6 +4,7 @@ use crate::fake::{FakeSlots, FakeSource, Kind, Packed, Seen, fake_frame, install
 use crate::{BOTH, NOTHING};
 use mainstay_core::bundle::author::{self, RunBuilder};
 use mainstay_core::bundle::patch::{Base, From, Op, PatchState, Transform, patch};
+use mainstay_core::bundle::recode::{Part, patch_parts};
 use mainstay_core::bundle::{Artifact, Encoding, Route, RouteKind};
 use mainstay_core::digest::Digest;
 use mainstay_core::fault::FaultKind;
@@ -28,8 +29,11 @@ enum Way {
     Frame(u8, bool),
     /// New bytes of which the segment before decides, in a piece that has begun.
     Follow(u8),
+    /// In parts: most as in the base, with some bytes changed; the end closed, of items that are what 50,000 bytes of the
+    /// base are, as a block that is not compressed, and some new bytes. `true`: begins a piece.
+    Parts(bool),
 }
-use Way::{Again, Follow, Frame, Patch, Raw, Same, Zero};
+use Way::{Again, Follow, Frame, Parts, Patch, Raw, Same, Zero};
 
 /// Of each kind, with three patches in one piece, and patches behind something else in it; the last segment is short.
 const MIXED: [Way; 12] = [
@@ -76,7 +80,11 @@ type Spoil<'a> = &'a dyn Fn(&mut author::Run);
 /// Packs `ways`; `spoil` may change each run of the delta route.
 fn pack(ways: &[Way], last: usize, spoil: Spoil<'_>) -> Delta {
     let bytes = |i: usize| if i + 1 == ways.len() { last } else { SEGMENT_BYTES };
-    let base: Vec<u8> = (0..ways.len()).flat_map(|i| noise(i as u8)).collect();
+    let mut base: Vec<u8> = (0..ways.len()).flat_map(|i| noise(i as u8)).collect();
+    if ways.iter().any(|way| matches!(way, Parts(_))) {
+        // A block of zstd that is not compressed (RFC 8878, section 3.1.1.2).
+        base[BLOCK_AT..BLOCK_AT + 3].copy_from_slice(&((BLOCK_BYTES as u32) << 3).to_le_bytes()[..3]);
+    }
     let mut objects = BTreeMap::new();
     let mut order = Vec::new();
     let mut file = |bytes: Vec<u8>| {
@@ -94,6 +102,7 @@ fn pack(ways: &[Way], last: usize, spoil: Spoil<'_>) -> Delta {
             let at = i * SEGMENT_BYTES;
             let (segment, ops) = match way {
                 Again => again(&base, &content, bytes(i)),
+                Parts(_) => (in_parts(&base[at..at + bytes(i)]).0, Vec::new()),
                 Follow(byte) => (Kind::Follow(*byte).content_after(&content, bytes(i)), Vec::new()),
                 way => made(*way, &base[at..at + bytes(i)], at as u64),
             };
@@ -105,12 +114,32 @@ fn pack(ways: &[Way], last: usize, spoil: Spoil<'_>) -> Delta {
                 _ => (Encoding::Raw, segment.clone()),
             };
             by_full.push(digest, encoding, &encoded).unwrap();
-            let begins = matches!(way, Patch(true) | Frame(_, true) | Raw);
+            let begins = matches!(way, Patch(true) | Frame(_, true) | Raw | Parts(true));
             if begins {
                 state.reset();
             }
             let (encoding, encoded) = match way {
                 Same => (Encoding::Copy, Vec::new()),
+                Parts(_) => {
+                    let before = [&base[..], &content].concat();
+                    let (_, items) = in_parts(&base[at..at + segment.len()]);
+                    let from = From { at: at as u64, transform: Transform::None, address: 0, anchor: 0 };
+                    let sources = [(BLOCK_AT as u64, 1, BLOCK_BYTES as u32 + 3)];
+                    let half = segment.len() - CLOSED_BYTES;
+                    let closed = CLOSED_BYTES;
+                    let opened = &base[BLOCK_AT..BLOCK_AT + BLOCK_BYTES + 3];
+                    let ops = [
+                        Op::Extra { length: 1 },
+                        Op::Copy { length: opened.len() as u32, at: 0 },
+                        Op::Extra { length: (items.len() - 1 - opened.len()) as u32 },
+                    ];
+                    let parts = [
+                        Part::Plain { length: half, ops: vec![Op::Add { length: half as u32, from }] },
+                        Part::Closed { length: closed, sources: &sources, opened, items: &items, ops: &ops },
+                    ];
+                    let frame = patch_parts(&parts, at as u64, &mut state, &mut Memory(&before), &segment);
+                    (Encoding::Recoded, frame.unwrap())
+                }
                 Patch(_) | Again => {
                     let before = [&base[..], &content].concat();
                     let frame = patch(&ops, None, at as u64, &mut state, &mut Memory(&before), &segment);
@@ -166,7 +195,7 @@ fn made(way: Way, old: &[u8], at: u64) -> (Vec<u8>, Vec<Op>) {
         Zero => segment.fill(0),
         Frame(byte, _) => segment.fill(byte),
         Raw => segment.reverse(),
-        Again | Follow(_) => unreachable!("made from the content"),
+        Again | Follow(_) | Parts(_) => unreachable!("made from the content"),
         Patch(_) => {
             // Some bytes differ here and there, and some are new at its end.
             (0..segment.len() - 100).step_by(9000).for_each(|i| segment[i] = segment[i].wrapping_add(7));
@@ -185,6 +214,58 @@ fn again(base: &[u8], content: &[u8], bytes: usize) -> (Vec<u8>, Vec<Op>) {
     let across = Op::Copy { length: 2000, at: base.len() as u64 - 1000 };
     let last = Op::Copy { length: bytes as u32 - 2000, at: (base.len() + before) as u64 };
     (segment.concat(), vec![across, last])
+}
+
+/// Segments of the base that are not what they were, and what is told of drift.
+type Case = (&'static [usize], &'static [(u32, u32)]);
+
+const BLOCK_AT: usize = 1000;
+const BLOCK_BYTES: usize = 50_000;
+/// What is closed of a segment in parts.
+const CLOSED_BYTES: usize = 60_000;
+
+/// A segment in parts, of what stood there, and the items of its end: the block (an opened one is as it is), and what is left.
+fn in_parts(old: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let half = old.len() - CLOSED_BYTES;
+    let mut segment = old[..half].to_vec();
+    segment.iter_mut().step_by(7000).for_each(|byte| *byte ^= 9);
+    let block =
+        [&((BLOCK_BYTES as u32) << 3).to_le_bytes()[..3], &noise(0)[BLOCK_AT + 3..][..BLOCK_BYTES]].concat();
+    let (mut items, mut left) = ([&[2], &block[..]].concat(), old.len() - half - block.len());
+    segment.extend(block);
+    while left > 0 {
+        let length = left.min(60_000);
+        let bytes: Vec<u8> = (0..length).map(|n| (n % 5) as u8).collect();
+        items.push(0);
+        items.extend((length as u16).to_le_bytes());
+        items.extend(&bytes);
+        segment.extend(bytes);
+        left -= length;
+    }
+    (segment, items)
+}
+
+/// A recoded segment comes out right, teaches those behind it, and is left over where either of its parts has drifted, no other one
+/// with it.
+#[test]
+fn a_segment_in_parts_is_made_and_drifts_like_a_patch() {
+    const WAYS: [Way; 5] = [Parts(true), Patch(false), Parts(false), Same, Patch(false)];
+    let delta = pack(&WAYS, LAST, &|_| {});
+    let cases: [Case; 3] = [(&[], &[]), (&[2], &[(2, 1)]), (&[0], &[(0, 2)])];
+    for (spoiled, drift) in cases {
+        for window in [1, 100] {
+            let (mut source, mut slots) = (delta.source(window), delta.slots());
+            for segment in spoiled {
+                // Of the first segment, in the block that both recoded ones open; of the third, in its own first part.
+                slots.groups[0][segment * SEGMENT_BYTES + 2000] ^= 1;
+            }
+            let seen = delta.install(&mut source, &mut slots).unwrap();
+            delta.assert_made(&slots);
+            source.assert_all_fetched();
+            assert_eq!(seen.drift, drift, "{spoiled:?}");
+            assert!(seen.faults.is_empty(), "{:?}", seen.faults);
+        }
+    }
 }
 
 fn mixed() -> Delta {
@@ -304,7 +385,6 @@ fn the_next_run_is_announced_in_time_and_its_pieces_follow_in_the_row() {
 fn a_frame_with_a_prefix_shares_the_fate_of_the_segment_before_it() {
     const WAYS: [Way; 7] = [Patch(true), Follow(1), Follow(2), Same, Follow(3), Zero, Follow(4)];
     let delta = pack(&WAYS, LAST, &|_| {});
-    type Case = (&'static [usize], &'static [(u32, u32)]);
     let cases: [Case; 4] = [(&[], &[]), (&[0], &[(0, 3)]), (&[3], &[(3, 2)]), (&[5, 6], &[])];
     for (spoiled, drift) in cases {
         for window in [1, 100] {

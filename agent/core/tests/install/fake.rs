@@ -3,6 +3,7 @@
 use mainstay_core::boot::Group;
 use mainstay_core::bundle::author::{self, RunBuilder};
 use mainstay_core::bundle::patch::PatchState;
+use mainstay_core::bundle::recode::Tables;
 use mainstay_core::bundle::{Artifact, Encoding, Route, RouteKind, VerifiedSegment};
 use mainstay_core::digest::Digest;
 use mainstay_core::fault;
@@ -366,11 +367,14 @@ impl Observer for Seen {
 
 /// Memory for patches.
 #[derive(Default)]
-pub struct Heap(Box<PatchState>, Vec<Entry>);
+pub struct Heap(Box<PatchState>, Vec<Entry>, Box<Tables>);
 
 impl Memory for Heap {
     fn patch(&mut self) -> &mut PatchState {
         &mut self.0
+    }
+    fn recode(&mut self) -> (&mut PatchState, &mut Tables) {
+        (&mut self.0, &mut self.2)
     }
     fn index(&mut self) -> &mut [Entry] {
         &mut self.1
@@ -399,7 +403,7 @@ pub fn install_from(
 ) -> Result<()> {
     let mut workspace: Box<[u8; WORKSPACE_BYTES]> =
         vec![0; WORKSPACE_BYTES].into_boxed_slice().try_into().unwrap();
-    let mut memory = Heap(Box::default(), vec![Entry::default(); source.index]);
+    let mut memory = Heap(Box::default(), vec![Entry::default(); source.index], Box::default());
     let mut holds = holds;
     let tools = Tools { slots, source, inflate: &mut FakeInflate, observer: seen, memory: &mut memory };
     let installed = Installer::new(RUNNING.other(), reuse, artifact.size, tools).install(

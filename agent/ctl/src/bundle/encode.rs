@@ -130,7 +130,7 @@ struct Encoded {
 impl Encoded {
     fn bytes(&self) -> &[u8] {
         match self.encoding {
-            Encoding::Zero | Encoding::Copy | Encoding::Patch => &[], // the latter two: of delta routes alone
+            Encoding::Zero | Encoding::Copy | Encoding::Patch | Encoding::Recoded => &[], // the latter two: of delta routes alone
             Encoding::Raw => &self.segment.content,
             Encoding::Zstd | Encoding::Prefixed => &self.frame,
         }

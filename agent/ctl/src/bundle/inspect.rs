@@ -95,7 +95,7 @@ impl Found {
             line("meta", format!("{key} = {value}"));
         }
         for (artifact, figures) in m.artifacts.iter().zip(&self.figures.artifacts) {
-            let [zero, raw, zstd, .., prefixed] = figures.segments;
+            let [zero, raw, zstd, _, _, prefixed, _] = figures.segments;
             line(
                 &format!("artifact {}", artifact.class),
                 format!("{} ({} B)", size(artifact.size), artifact.size),
@@ -112,8 +112,8 @@ impl Found {
                 ),
             );
             for delta in &figures.deltas {
-                let [zero, raw, zstd, copy, patch, prefixed] = delta.segments;
-                let zstd = zstd + prefixed;
+                let [zero, raw, zstd, copy, patch, prefixed, recoded] = delta.segments;
+                let (zstd, patch) = (zstd + prefixed, patch + recoded);
                 let whole = delta.piece_bytes + delta.index_bytes;
                 line("  from base", delta.base.to_string());
                 line(
@@ -155,19 +155,19 @@ impl Found {
             .iter()
             .zip(&self.figures.artifacts)
             .map(|(artifact, figures)| {
-                let [zero, raw, zstd, .., prefixed] = figures.segments;
+                let [zero, raw, zstd, _, _, prefixed, _] = figures.segments;
                 let full = json!({
                     "kind": "full", "bytes": figures.piece_bytes, "pieces": figures.pieces, "index_bytes": figures.index_bytes,
                 });
                 let routes: Vec<Value> = std::iter::once(full)
                     .chain(figures.deltas.iter().map(|delta| {
-                        let [zero, raw, zstd, copy, patch, prefixed] = delta.segments;
+                        let [zero, raw, zstd, copy, patch, prefixed, recoded] = delta.segments;
                         json!({
                             "kind": "delta", "base": delta.base.to_string(),
                             "bytes": delta.piece_bytes, "pieces": delta.pieces, "index_bytes": delta.index_bytes,
                             "segments": {
                                 "zero": zero, "raw": raw, "zstd": zstd, "prefixed": prefixed, "copy": copy,
-                                "patch": patch,
+                                "patch": patch, "recoded": recoded,
                             },
                         })
                     }))

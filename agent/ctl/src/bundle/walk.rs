@@ -42,7 +42,7 @@ pub struct DeltaFigures {
     /// SHA-256 of the base.
     pub base: Digest,
     /// Segments by [`Encoding`], at its number.
-    pub segments: [u64; 6],
+    pub segments: [u64; 7],
     /// Pieces.
     pub pieces: u64,
     /// Their bytes.
@@ -59,7 +59,7 @@ pub struct ArtifactFigures {
     /// Content bytes.
     pub content: u64,
     /// Segments by [`Encoding`], at its number; none is a copy or a patch.
-    pub segments: [u64; 6],
+    pub segments: [u64; 7],
     /// Pieces.
     pub pieces: u64,
     /// Their bytes.
@@ -179,7 +179,7 @@ impl<R: Read> Walk<'_, R> {
 
     /// One delta route: its table, and for each run its page and its pieces.
     fn delta(&mut self, artifact: &Artifact, route: &Route, base: Digest) -> Result<DeltaFigures> {
-        let mut figures = DeltaFigures { base, segments: [0; 6], pieces: 0, piece_bytes: 0, index_bytes: 0 };
+        let mut figures = DeltaFigures { base, segments: [0; 7], pieces: 0, piece_bytes: 0, index_bytes: 0 };
         let runs = artifact.run_count();
         let table = self.object(Object::Table, &route.table)?;
         let table = Table::parse(prove(&route.table, &table)?, runs)?;
@@ -308,7 +308,9 @@ fn make(zstd: &mut Zstd, encoding: Encoding, encoded: &[u8], before: &[u8], byte
         Encoding::Raw => out.copy_from_slice(encoded), // of this length: the page was checked
         Encoding::Zstd => zstd.unpack(encoded, &[], &mut out)?,
         Encoding::Prefixed => zstd.unpack(encoded, before, &mut out)?,
-        Encoding::Copy | Encoding::Patch => return Err(fail!("{encoding:?} in a full route")), // never parsed
+        Encoding::Copy | Encoding::Patch | Encoding::Recoded => {
+            return Err(fail!("{encoding:?} in a full route"));
+        } // never parsed
     }
     Ok(out)
 }

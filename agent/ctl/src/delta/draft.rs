@@ -2,6 +2,7 @@
 //!
 //! Drafts are made side by side on all cores; frames are written one after the other, for each learns from those before.
 
+use super::closed::{self, Closed};
 use super::plan::{Guess, Owner, Plan, Span};
 use super::prove::Before;
 use crate::Result;
@@ -31,6 +32,8 @@ pub struct Draft {
     pub extra: u64,
     /// Operations without short copies, where a patch's statistics seem to make less of such content than zstd does.
     pub modelled: Option<Vec<Op>>,
+    /// Parts that are blocks of zstd, made opened.
+    pub closed: Vec<Closed>,
     /// The smaller zstd frame, where that may well be the smallest of all ways.
     pub zstd: Option<Packed>,
 }
@@ -65,11 +68,21 @@ pub fn draft(before: &Before<'_>, new: &dyn ReadAt, plan: &Plan, index: usize, l
         wrong: (0, 0),
         extra: 0,
         modelled: None,
+        closed: Vec::new(),
         zstd: None,
     };
     if free == Free::No {
         draft.fill(before, plan)?;
         draft.modelled = draft.modelled(level)?;
+        if draft.maps.is_empty() {
+            let ops = &draft.ops;
+            let copied = |from: usize, bytes: usize| {
+                let within = closed::ops_between(ops, from, from + bytes);
+                matches!(within[..], [Op::Copy { .. }])
+            };
+            let [before, after] = &plan.blocks;
+            draft.closed = closed::parts(before, after, at, &draft.content, &copied)?;
+        }
         if (draft.extra + draft.wrong.1) * LIKELY > draft.content.len() as u64 {
             draft.zstd = Some(draft.zstd(before, level)?);
         }

@@ -7,6 +7,7 @@
 //! A piece holds at most `OBJECT_BYTES_MAX` of encodings; what does not fit any more begins a new one, with nothing learned. Each
 //! patch is undone at once, with a state of its own, and compared with the segment.
 
+use super::closed::{Closed, ops_between};
 use super::draft::{Draft, Free, Packed, draft};
 use super::parallel::in_parallel;
 use super::plan::Plan;
@@ -16,6 +17,7 @@ use crate::Result;
 use crate::layout::ReadAt;
 use mainstay_core::bundle::Encoding;
 use mainstay_core::bundle::patch::{Map, Op, PatchState, Transform, patch_with};
+use mainstay_core::bundle::recode::{Part, patch_parts};
 use mainstay_core::limits::*;
 use std::collections::BTreeMap;
 
@@ -154,6 +156,14 @@ impl<'a> Row<'a> {
             _ => None,
         };
         let patch = if zstd_won { modelled } else { patch.or(modelled) };
+        let least = patch.as_ref().map_or(packed.1.len(), |patch| patch.costs().min(packed.1.len()));
+        if let Some((tried, begins)) = self.parts(draft)?.filter(|(tried, _)| tried.frame.len() < least) {
+            if begins {
+                self.begin();
+            }
+            (self.state, self.map) = (tried.state, tried.map);
+            return Ok((Encoding::Recoded, tried.frame, begins));
+        }
         if let Some(Patched { tried, begins, .. }) = patch.filter(|patch| patch.costs() < packed.1.len()) {
             if begins {
                 self.begin();
@@ -168,6 +178,35 @@ impl<'a> Row<'a> {
         }
         let (way, bytes) = packed;
         Ok((way, bytes, begins))
+    }
+
+    /// The segment in parts, if it has any; and whether a piece begins with it.
+    fn parts(&self, draft: &Draft) -> Result<Option<(Tried, bool)>> {
+        if draft.closed.is_empty() || draft.closed.len() * 2 >= PARTS_MAX {
+            return Ok(None);
+        }
+        let (mut parts, mut at) = (Vec::new(), 0);
+        let plain = |from: usize, to: usize| Part::Plain {
+            length: to - from,
+            ops: ops_between(&draft.ops, from, to),
+        };
+        for part in &draft.closed {
+            parts.extend((at < part.from).then(|| plain(at, part.from)));
+            at = part.from + part.bytes;
+            let Closed { bytes: length, made: items, sources, opened, ops, .. } = part;
+            parts.push(Part::Closed { length: *length, sources, opened, items, ops });
+        }
+        parts.extend((at < draft.content.len()).then(|| plain(at, draft.content.len())));
+        for (mut state, begins) in [(self.state.clone(), false), (Box::default(), true)] {
+            let mut base = self.before.segment(draft.at);
+            let frame = patch_parts(&parts, draft.at, &mut state, &mut base, &draft.content)?;
+            if begins || self.fits(frame.len()) {
+                let map = if begins { None } else { self.map };
+                return Ok(Some((Tried { frame, state, map }, begins))
+                    .filter(|(tried, _)| tried.frame.len() <= PARTS_BYTES_MAX));
+            }
+        }
+        Ok(None)
     }
 
     /// The patch of these operations: behind what is known, or with nothing known where it does not fit into this piece.

@@ -16,6 +16,7 @@
 //! [`patch`](mainstay_core::bundle::patch) does), nor what a bundle is.
 
 mod blocks;
+mod closed;
 mod content;
 mod draft;
 mod elf;
@@ -65,7 +66,7 @@ pub struct How {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Segments and encoded bytes by [`Encoding`], at its number.
-    pub encodings: [Tally; 6],
+    pub encodings: [Tally; 7],
     /// Encoded bytes by [`Source`], in its order; shares within a segment are estimated.
     pub sources: [u64; 4],
     /// What transforms saved, estimated from the bytes that they predicted.

@@ -1,6 +1,7 @@
 //! What of the new image is like what of the base: spans in order, for all that changed.
 
 use super::blocks::{self, BLOCK_BYTES};
+use super::closed::Blocks;
 use super::job::{Done, Job};
 use super::parallel::in_parallel;
 use super::ranges::{Joined, common, end, sorted, total, without};
@@ -77,6 +78,8 @@ pub struct Plan {
     pub maps: Vec<Box<Map>>,
     /// In order; what no owner has is a copy.
     pub owners: Vec<Owner>,
+    /// Blocks of zstd in the base and in the new image.
+    pub blocks: [Blocks; 2],
 }
 
 /// Plans the whole image.
@@ -102,6 +105,10 @@ pub fn plan(base: &dyn ReadAt, new: &dyn ReadAt, how: How, progress: &(dyn Fn(u6
     let own = repeats::spans(base, new, &changed, &plan.spans, how.threads)?;
     let others = outside(&plan.spans, &places(&own));
     plan.spans = in_order([others, own].concat());
+    let after = Blocks::places(new, &changed)?;
+    if !after.is_empty() {
+        plan.blocks = [Blocks::opened(base, how.threads)?, after];
+    }
     Ok(plan)
 }
 

@@ -7,8 +7,9 @@ use crate::zstd::Zstd;
 use crate::{Result, fail};
 use mainstay_core::bundle::Encoding;
 use mainstay_core::bundle::patch::{self, PatchState};
+use mainstay_core::bundle::recode::{Room, Tables, unpatch_parts};
 use mainstay_core::fault;
-use mainstay_core::limits::SEGMENT_BYTES;
+use mainstay_core::limits::{PART_MADE_BYTES_MAX, PART_SOURCES_BYTES_MAX, SEGMENT_BYTES};
 
 /// Makes the segments again as a gateway does, and compares them with `new`: all of them, in order.
 pub fn prove(base: &dyn ReadAt, new: &dyn ReadAt, made: impl IntoIterator<Item = (u32, Made)>) -> Result<()> {
@@ -86,13 +87,24 @@ pub struct Maker<'a> {
     before: &'a Before<'a>,
     state: Box<PatchState>,
     zstd: Zstd,
+    tables: Box<Tables>,
+    opened: Vec<u8>,
+    made: Vec<u8>,
     out: Vec<u8>,
 }
 
 impl<'a> Maker<'a> {
     /// At the beginning of a route.
     pub fn new(before: &'a Before<'a>) -> Self {
-        Maker { before, state: Box::default(), zstd: Zstd::default(), out: Vec::new() }
+        Maker {
+            before,
+            state: Box::default(),
+            zstd: Zstd::default(),
+            tables: Box::default(),
+            opened: vec![0; PART_SOURCES_BYTES_MAX],
+            made: vec![0; PART_MADE_BYTES_MAX],
+            out: Vec::new(),
+        }
     }
 
     /// Makes the segment at `at`, and compares it with what it has to be.
@@ -125,6 +137,12 @@ impl<'a> Maker<'a> {
             Encoding::Patch => {
                 let mut base = self.before.segment(at);
                 Ok(patch::unpatch(&made.bytes, at, &mut self.state, &mut base, out)?)
+            }
+            Encoding::Recoded => {
+                let mut base = self.before.segment(at);
+                let mut room =
+                    Room { tables: &mut self.tables, opened: &mut self.opened, made: &mut self.made };
+                Ok(unpatch_parts(&made.bytes, at, &mut self.state, &mut base, &mut room, out)?)
             }
             Encoding::Zstd => self.zstd.unpack(&made.bytes, &[], out),
             Encoding::Prefixed => self.zstd.unpack(&made.bytes, &self.before.prior(at)?, out),

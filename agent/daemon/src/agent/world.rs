@@ -10,6 +10,7 @@ use mainstay_board_support::{BoardPower, BoardSlots};
 use mainstay_core::boot::Group;
 use mainstay_core::bundle::VerifiedSegment;
 use mainstay_core::bundle::patch::PatchState;
+use mainstay_core::bundle::recode::Tables;
 use mainstay_core::limits::INDEX_SEGMENTS_MAX;
 use mainstay_core::seam::*;
 use mainstay_core::trust::TrustRoot;
@@ -103,18 +104,25 @@ pub(super) fn workspace() -> Box<[u8; WORKSPACE_BYTES]> {
 #[derive(Default)]
 pub struct Lent {
     patch: Option<Box<PatchState>>,
+    tables: Option<Box<Tables>>,
     index: Vec<Entry>,
+}
+
+/// Zeroed where it stands: made on the stack and moved, it would be resident twice.
+fn state() -> Box<PatchState> {
+    let no_memory = |_| std::alloc::handle_alloc_error(std::alloc::Layout::new::<PatchState>());
+    let mut state = PatchState::new_box_zeroed().unwrap_or_else(no_memory);
+    state.reset();
+    state
 }
 
 impl Memory for Lent {
     fn patch(&mut self) -> &mut PatchState {
-        self.patch.get_or_insert_with(|| {
-            // Zeroed where it stands: made on the stack and moved, it would be resident twice.
-            let no_memory = |_| std::alloc::handle_alloc_error(std::alloc::Layout::new::<PatchState>());
-            let mut state = PatchState::new_box_zeroed().unwrap_or_else(no_memory);
-            state.reset();
-            state
-        })
+        self.patch.get_or_insert_with(state)
+    }
+    fn recode(&mut self) -> (&mut PatchState, &mut Tables) {
+        let Lent { patch, tables, .. } = self;
+        (patch.get_or_insert_with(state), tables.get_or_insert_default())
     }
     fn index(&mut self) -> &mut [Entry] {
         if self.index.is_empty() {

@@ -21,6 +21,7 @@ use super::space::{Buffers, Cursor, Set, Space};
 use super::{Installer, Run, beyond, run_of, table_bytes};
 use crate::boot::Group;
 use crate::bundle::patch::{Base, unpatch};
+use crate::bundle::recode::{Room, unpatch_parts};
 use crate::bundle::{Artifact, Encoding, ROUTE_PAGE_BYTES_MAX, RoutePage, Table};
 use crate::digest::Digest;
 use crate::fault;
@@ -171,12 +172,21 @@ impl Installer<'_> {
         while patches.next.0 < index && !patches.broken {
             let (segment, there) = &mut patches.next;
             let (encoding, length) = run.route.segment(*segment)?;
-            if encoding == Encoding::Patch {
+            if encoding.learns() {
                 let frame = buffers.piece.get(there.offset..there.offset + length).ok_or_else(beyond)?;
                 let bytes = artifact.segment_bytes(run.first + *segment as u32);
                 let out = buffers.segment.get_mut(..bytes).ok_or_else(beyond)?;
                 let at = run.at(*segment);
-                let read = unpatch(frame, at, self.memory.patch(), &mut reach(at), out);
+                let (state, tables) = self.memory.recode();
+                let read = match encoding {
+                    Encoding::Patch => unpatch(frame, at, state, &mut reach(at), out),
+                    _ => {
+                        buffers.prior_at = None;
+                        let opened = &mut *buffers.prior;
+                        let mut room = Room { tables, opened, made: buffers.encoded };
+                        unpatch_parts(frame, at, state, &mut reach(at), &mut room, out)
+                    }
+                };
                 patches.broken = read.is_err();
                 read.map_err(|fault| fault.within(format_args!("{}: on the way", artifact.class)))?;
             }
@@ -286,7 +296,7 @@ impl Left {
                 self.set.insert(index);
                 return Ok(());
             }
-            Unmade::Unproven(_) if encoding == Encoding::Patch => {
+            Unmade::Unproven(_) if encoding.learns() => {
                 self.drifted(index);
                 self.set.insert(index);
                 return Ok(());

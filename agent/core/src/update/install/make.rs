@@ -5,10 +5,11 @@ use super::look::Ahead;
 use super::space::{Buffers, Cursor, Gathered, Room};
 use super::{Installer, Run, SYNC_SEGMENTS, beyond};
 use crate::bundle::patch::unpatch;
+use crate::bundle::recode::{self, unpatch_parts};
 use crate::bundle::{Artifact, Encoding, VerifiedSegment};
 use crate::fault;
 use crate::fault::Fault;
-use crate::limits::SEGMENT_BYTES;
+use crate::limits::{PART_SOURCES_BYTES_MAX, SEGMENT_BYTES};
 use crate::seam::{NO_PREFIX, Result};
 
 /// Why a segment was not made.
@@ -112,7 +113,7 @@ impl Installer<'_> {
         let proof = run.proof(index).map_err(Unmade::Content)?;
         // What was announced is fetched, even if it turns out that it cannot be read.
         let taught = match encoding {
-            Encoding::Patch => {
+            Encoding::Patch | Encoding::Recoded => {
                 self.hold(run, at.piece, ahead, buffers).map_err(Unmade::Source)?;
                 self.learn(artifact, run, index, *at, patches, buffers)
             }
@@ -128,7 +129,7 @@ impl Installer<'_> {
         let content = self
             .unpack(class, place, bytes, encoding, encoded, patches, buffers)
             .map_err(|fault| Unmade::Content(fault.within(format_args!("{class}: segment at {place}"))))?;
-        if encoding == Encoding::Patch {
+        if encoding.learns() {
             patches.learned(index, *at);
         }
         let segment = VerifiedSegment::prove_by(place, content, &proof).ok_or_else(|| {
@@ -230,6 +231,10 @@ impl Installer<'_> {
             let to = match room {
                 Room::Encoded => &mut **encoded,
                 Room::Segment => &mut **segment,
+                Room::Half => {
+                    *prior_at = None;
+                    prior.get_mut(PART_SOURCES_BYTES_MAX..).unwrap_or_default()
+                }
                 Room::Prior => {
                     *prior_at = None;
                     &mut **prior
@@ -256,13 +261,31 @@ impl Installer<'_> {
         patches: &mut Patches<'_>,
         buffers: &'b mut Buffers<'_>,
     ) -> Result<&'b [u8]> {
+        if encoding == Encoding::Recoded {
+            buffers.prior_at = None;
+            let Buffers { piece, encoded: made, segment, prior, .. } = buffers;
+            let (opened, half) = prior.split_at_mut_checked(PART_SOURCES_BYTES_MAX).ok_or_else(beyond)?;
+            let frame = match encoded {
+                Gathered::InPiece { start, length } => piece.get(start..start + length),
+                Gathered::Assembled { length, .. } => half.get(..length),
+            };
+            let frame = frame.ok_or_else(beyond)?;
+            let out = segment.get_mut(..bytes).ok_or_else(beyond)?;
+            let (state, tables) = self.memory.recode();
+            let mut base = Window::on(&mut *self.slots, self.target, class, at, patches)?;
+            let mut room = recode::Room { tables, opened, made };
+            let made = unpatch_parts(frame, at, state, &mut base, &mut room, out);
+            patches.broken |= made.is_err();
+            made?;
+            return Ok(out);
+        }
         let Buffers { piece, encoded: assembled, segment, prior, .. } = buffers;
         let out = segment.get_mut(..bytes).ok_or_else(beyond)?;
         let frame = match encoded {
             Gathered::InPiece { start, length } => piece.get(start..start + length),
             Gathered::Assembled { room: Room::Encoded, length } => assembled.get(..length),
             Gathered::Assembled { room: Room::Prior, length } => prior.get(..length),
-            Gathered::Assembled { room: Room::Segment, .. } => return Ok(out), // raw: it is the content
+            Gathered::Assembled { room: Room::Segment | Room::Half, .. } => return Ok(out), // raw: it is the content
         };
         let frame = frame.ok_or_else(beyond)?;
         match encoding {
@@ -280,7 +303,7 @@ impl Installer<'_> {
                 patches.broken |= made.is_err();
                 made?;
             }
-            Encoding::Zero | Encoding::Copy => return Err(beyond()), // `have` has made it
+            Encoding::Zero | Encoding::Copy | Encoding::Recoded => return Err(beyond()), // `have` has made it; above
         }
         Ok(out)
     }

@@ -113,6 +113,8 @@ pub(super) enum Room {
     Prior,
     /// [`Buffers::segment`]: it is the content.
     Segment,
+    /// The second half of [`Buffers::prior`]: parts, which need the first.
+    Half,
 }
 
 impl Room {
@@ -120,6 +122,7 @@ impl Room {
         match encoding {
             Encoding::Raw => Room::Segment,
             Encoding::Prefixed => Room::Encoded,
+            Encoding::Recoded => Room::Half,
             _ => Room::Prior,
         }
     }
