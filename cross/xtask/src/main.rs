@@ -32,7 +32,7 @@ cargo xtask COMMAND
   recipes                     make the list of crates of the Yocto recipe anew, from Cargo.lock
   footprint [--size MIB]... [--folder DIR]
                               measure the memory of the static device binary while it takes images over MQTT with TLS
-                              from a Mosquitto, against its budgets (default: 64 and 1024 MiB)
+                              from a Mosquitto, against its budgets (default: 64, 1024 and again 1024 MiB)
   bench [--folder DIR] [--json FILE]
                               all of the four below, one after another, each with its defaults (hours)
   bench pair [--folder DIR] [--formats ext4,erofs,squashfs]
