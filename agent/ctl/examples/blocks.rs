@@ -3,10 +3,9 @@
 //! Opens every block of whatever looks like a frame, closes it, compares, and prints how many came out the same and how long that took.
 
 use mainstay_core::bundle::recode::Tables;
+use mainstayctl::zstd::{MAGIC, header_bytes};
 use std::error::Error;
 use std::time::{Duration, Instant};
-
-const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let image = std::fs::read(std::env::args().nth(1).ok_or("expected an image")?)?;
@@ -16,10 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut took = [Duration::ZERO; 2];
     while let Some(found) = image[at..].windows(4).position(|four| four == MAGIC) {
         at += found;
-        let descriptor = image.get(at + 4).copied().unwrap_or(0);
-        let single = usize::from(descriptor & 0x20 > 0);
-        let size = [single, 2, 4, 8][usize::from(descriptor >> 6)];
-        let mut here = at + 6 - single + [0, 1, 2, 4][usize::from(descriptor & 3)] + size;
+        let mut here = at + header_bytes(&image[at..]);
         opening.forget();
         closing.forget();
         at += MAGIC.len();

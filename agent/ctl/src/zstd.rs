@@ -65,6 +65,17 @@ impl Zstd {
     }
 }
 
+/// What a frame begins with (RFC 8878, section 3.1.1).
+pub const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// How long the header of a frame is, magic and all (RFC 8878, section 3.1.1.1): behind it stands its first block.
+pub fn header_bytes(frame: &[u8]) -> usize {
+    let descriptor = frame.get(MAGIC.len()).copied().unwrap_or(0);
+    let single = descriptor & 0x20 > 0;
+    let size = [usize::from(single), 2, 4, 8][usize::from(descriptor >> 6)];
+    5 + usize::from(!single) + [0, 1, 2, 4][usize::from(descriptor & 3)] + size
+}
+
 /// Can this segment be a prefix, and help?
 fn is_prefix(prior: &[u8]) -> bool {
     prior.len() == SEGMENT_BYTES && is_prefix_kind(prior) && !Proof::Zeros.holds(prior)

@@ -5,6 +5,7 @@ use mainstay_core::bundle::patch::{Base, PatchState, unpatch};
 use mainstay_core::bundle::recode::{Room, Tables, Unopened, unpatch_parts};
 use mainstay_core::limits::{PART_MADE_BYTES_MAX, PART_SOURCES_BYTES_MAX, SEGMENT_BYTES};
 use mainstayctl::delta::{How, Made, make, prove};
+use mainstayctl::zstd::header_bytes;
 
 /// The same numbers each time.
 struct Dice(u64);
@@ -21,14 +22,6 @@ fn frame(content: &[u8], level: i32) -> Vec<u8> {
     let length = zstd_safe::compress(frame.as_mut_slice(), content, level).unwrap();
     frame.truncate(length);
     frame
-}
-
-/// Where a frame's first block begins (RFC 8878, section 3.1.1.1).
-fn first_block(frame: &[u8]) -> usize {
-    let descriptor = frame[4];
-    let single = descriptor & 0x20 > 0;
-    let size = [usize::from(single), 2, 4, 8][usize::from(descriptor >> 6)];
-    5 + usize::from(!single) + [0, 1, 2, 4][usize::from(descriptor & 3)] + size
 }
 
 /// Contents of many kinds: words, numbers, code-like, noise, all the same, and what is short.
@@ -65,7 +58,7 @@ fn every_block_of_real_frames_is_made_again() {
         for level in [-5, 1, 2, 3, 4, 5, 6, 7, 9, 12, 15, 17, 19, 22] {
             let frame = frame(&content, level);
             let (mut opening, mut closing) = (Box::<Tables>::default(), Box::<Tables>::default());
-            let (mut at, mut opened, mut closed) = (first_block(&frame), vec![0; 1 << 20], vec![0; 1 << 18]);
+            let (mut at, mut opened, mut closed) = (header_bytes(&frame), vec![0; 1 << 20], vec![0; 1 << 18]);
             loop {
                 let (used, made) = match opening.open(&frame[at..], &mut opened) {
                     Ok(done) => done,
@@ -102,7 +95,7 @@ fn blocks_and_what_they_open_to_may_say_anything() {
     let (mut refused, mut made_other) = (0, 0);
     for content in contents() {
         let frame = frame(&content, 5);
-        let from = first_block(&frame);
+        let from = header_bytes(&frame);
         let (mut opened, mut closed) = (vec![0; 1 << 20], vec![0; 1 << 18]);
         let Ok((used, made)) = Box::<Tables>::default().open(&frame[from..], &mut opened) else { continue };
         let (block, items) = (frame[from..from + used].to_vec(), opened[..made].to_vec());

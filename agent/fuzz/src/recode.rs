@@ -9,6 +9,7 @@ use mainstay_core::bundle::patch::{Base, PatchState};
 use mainstay_core::bundle::recode::{Room, Tables, unpatch_parts};
 use mainstay_core::limits::*;
 use mainstay_core::seam::Result;
+use mainstayctl::zstd::header_bytes;
 use std::cell::RefCell;
 
 struct Dear {
@@ -111,8 +112,7 @@ fn own(content: &[u8], dear: &mut Dear) {
     let Dear { tables: [opening, closing], opened, out, .. } = dear;
     let mut frame = Vec::with_capacity(zstd_safe::compress_bound(content.len()));
     zstd_safe::compress(&mut frame, content, i32::from(level % 20)).expect("zstd packs anything");
-    let (single, size) = (frame[4] & 0x20 > 0, frame[4] >> 6);
-    let mut at = 5 + usize::from(!single) + [usize::from(single), 2, 4, 8][usize::from(size)];
+    let mut at = header_bytes(&frame);
     opening.forget();
     closing.forget();
     loop {

@@ -13,6 +13,7 @@ use mainstay_core::report::{Availability, GroupReport, Outcome as Ended, Presenc
 use mainstay_core::trust::Envelope;
 use mainstay_core::update::{Deployment, Outcome, OutcomeKind, Phase, PhaseName, Record};
 use mainstay_core::wire::encode_body;
+use mainstayctl::zstd::header_bytes;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -421,8 +422,7 @@ fn recoded(seeds: &mut Seeds) {
         let content: Vec<u8> = (0..900u32).flat_map(|n| format!("{} ", n * n % 97).into_bytes()).collect();
         let mut frame = Vec::with_capacity(zstd_safe::compress_bound(content.len()));
         zstd_safe::compress(&mut frame, &content, level.into()).expect("zstd packs anything");
-        let head = if frame[4] >> 6 == 0 { 6 } else { 7 };
-        let (mut opened, block) = (vec![0; 1 << 16], &frame[head..]);
+        let (mut opened, block) = (vec![0; 1 << 16], &frame[header_bytes(&frame)..]);
         let (_, made) = Box::<Tables>::default().open(block, &mut opened).expect("a block of zstd's own");
         seeds.push(("recode", [&[0], block].concat()));
         seeds.push(("recode", [&[1], &opened[..made]].concat()));

@@ -216,6 +216,7 @@ mod tests {
         let noise: Vec<u8> = (0..1000).flat_map(|_| random.next().to_le_bytes()).collect();
         assert_eq!(frame(&mut zstd, &[0; 4096], &[]).unwrap(), None);
         assert_eq!(frame(&mut zstd, &noise, &[]).unwrap(), None);
+        assert!(zstd.unpack(b"no frame", &[], &mut made).is_err());
     }
 
     #[test]

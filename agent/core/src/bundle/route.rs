@@ -91,11 +91,14 @@ impl Encoding {
 
     /// Can `length` bytes of it make `content` bytes?
     fn fits(self, length: usize, content: usize) -> bool {
-        match (self.implied_length(content), self) {
-            (Some(implied), _) => length == implied,
-            (None, Encoding::Prefixed) => length > 0 && length < content && length <= PREFIXED_BYTES_MAX,
-            (None, Encoding::Recoded) => length > 0 && length < content && length <= PARTS_BYTES_MAX,
-            (None, _) => length > 0 && length < content,
+        let most = match self {
+            Encoding::Prefixed => PREFIXED_BYTES_MAX,
+            Encoding::Recoded => PARTS_BYTES_MAX,
+            _ => SEGMENT_BYTES,
+        };
+        match self.implied_length(content) {
+            Some(implied) => length == implied,
+            None => length > 0 && length < content && length <= most,
         }
     }
 }

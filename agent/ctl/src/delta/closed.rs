@@ -5,6 +5,7 @@ use super::ranges::common;
 use super::scan::matches;
 use crate::Result;
 use crate::layout::{Extent, ReadAt};
+use crate::zstd::{MAGIC, header_bytes};
 use mainstay_core::bundle::patch::{From, Op, Transform};
 use mainstay_core::bundle::recode::{Tables, block_bytes};
 use mainstay_core::limits::{PART_MADE_BYTES_MAX, PART_SOURCES_BYTES_MAX, PART_SOURCES_MAX};
@@ -87,6 +88,9 @@ impl Blocks {
         work.tables.forget();
         let begins = self.list.len();
         for block in list {
+            if block.bytes as usize > PART_MADE_BYTES_MAX {
+                break; // a gateway has no room for it
+            }
             let Work { tables, alone, block: whole, opened } = work;
             let whole = &mut whole[..block.bytes as usize];
             image.read_at(block.at, whole)?;
@@ -117,11 +121,11 @@ fn opens(
     opened: &mut [u8],
 ) -> Result<bool> {
     tables.forget();
-    let mut whole = vec![0; BLOCK_BYTES_MOST];
+    let mut whole = Vec::new();
     for before in before {
-        let whole = &mut whole[..before.bytes as usize];
-        image.read_at(before.at, whole)?;
-        if tables.open(whole, opened).is_err() {
+        whole.resize(before.bytes as usize, 0);
+        image.read_at(before.at, &mut whole)?;
+        if tables.open(&whole, opened).is_err() {
             return Ok(false);
         }
     }
@@ -163,7 +167,7 @@ fn frame(image: &dyn ReadAt, at: u64) -> Result<Option<Vec<Block>>> {
     let mut head = [0; HEADER_BYTES_MAX as usize];
     let bytes = (image.bytes() - at).min(HEADER_BYTES_MAX) as usize;
     image.read_at(at, &mut head[..bytes])?;
-    let (mut list, mut here) = (Vec::new(), at + header(&head[..bytes]) as u64);
+    let (mut list, mut here) = (Vec::new(), at + header_bytes(&head[..bytes]) as u64);
     loop {
         let mut head = [0; 3];
         if here + 3 > image.bytes() {
@@ -181,14 +185,6 @@ fn frame(image: &dyn ReadAt, at: u64) -> Result<Option<Vec<Block>>> {
             return Ok(Some(list));
         }
     }
-}
-
-/// A frame's header (RFC 8878, section 3.1.1.1); how long it is.
-fn header(frame: &[u8]) -> usize {
-    let descriptor = frame.get(4).copied().unwrap_or(0);
-    let single = descriptor & 0x20 > 0;
-    let size = [usize::from(single), 2, 4, 8][usize::from(descriptor >> 6)];
-    5 + usize::from(!single) + [0, 1, 2, 4][usize::from(descriptor & 3)] + size
 }
 
 /// A part of a segment that is made opened, and closed.
@@ -216,10 +212,14 @@ pub fn parts(
     copied: &dyn Fn(usize, usize) -> bool,
 ) -> Result<Vec<Closed>> {
     let end = at + content.len() as u64;
-    let (mut out, mut row) = (Vec::new(), Row::new());
     let first = new.list.partition_point(|block| block.at < at);
-    let blocks = new.list[first..].iter().take_while(|block| block.at + u64::from(block.bytes) <= end);
-    for block in blocks {
+    let within = |block: &Block| block.at + u64::from(block.bytes) <= end;
+    let blocks = &new.list[first..];
+    if !blocks.first().is_some_and(within) {
+        return Ok(Vec::new());
+    }
+    let (mut out, mut row) = (Vec::new(), Row::new());
+    for block in blocks.iter().take_while(|block| within(block)) {
         let (from, bytes) = ((block.at - at) as usize, block.bytes as usize);
         if copied(from, bytes) {
             out.extend(row.end());
@@ -392,7 +392,6 @@ pub fn ops_between(ops: &[Op], from: usize, to: usize) -> Vec<Op> {
     out
 }
 
-const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// RFC 8878, section 3.1.1.1.
 const HEADER_BYTES_MAX: u64 = 18;
 /// Blocks of 128 KiB: what claims to be a frame of more than 8 GiB is none.
@@ -401,7 +400,8 @@ const FRAME_BLOCKS_MAX: usize = 1 << 16;
 const BLOCK_BYTES_MOST: usize = 128 * 1024 + 3;
 /// What of the base is opened at most: memory for it and its table.
 const CONTENT_BYTES_MAX: usize = 192 << 20;
-const WINDOW_BYTES: usize = 1 << 20;
+/// Read anew behind each frame, so not much more than one of these has.
+const WINDOW_BYTES: usize = 64 << 10;
 /// Between two blocks stand the end of a frame and the head of the next.
 const GAP_MOST: usize = 64;
 /// Before a gap, and before a block.

@@ -8,7 +8,7 @@ use super::prove::Before;
 use crate::Result;
 use crate::layout::ReadAt;
 use crate::zstd::Zstd;
-use mainstay_core::bundle::patch::{Base, From, Op, PatchState, Transform, patch};
+use mainstay_core::bundle::patch::{From, Op, PatchState, Transform, patch};
 use mainstay_core::bundle::{Encoding, Proof};
 use mainstay_core::limits::SEGMENT_BYTES;
 
@@ -73,7 +73,7 @@ pub fn draft(before: &Before<'_>, new: &dyn ReadAt, plan: &Plan, index: usize, l
     };
     if free == Free::No {
         draft.fill(before, plan)?;
-        draft.modelled = draft.modelled(level)?;
+        draft.modelled = draft.modelled(before, level)?;
         if draft.maps.is_empty() {
             let ops = &draft.ops;
             let copied = |from: usize, bytes: usize| {
@@ -110,7 +110,7 @@ impl Draft {
 
     /// Operations without short copies: repeats of some bytes are no news to statistics, and each of them costs a read. Only where
     /// a sample says that statistics make less of such content than zstd: mostly they do not.
-    fn modelled(&self, level: i32) -> Result<Option<Vec<Op>>> {
+    fn modelled(&self, before: &Before<'_>, level: i32) -> Result<Option<Vec<Op>>> {
         let longer = longer(&self.ops);
         let new = longer.iter().filter(|op| matches!(op, Op::Extra { .. })).map(|op| u64::from(op.length()));
         if !self.maps.is_empty() || new.sum::<u64>() * LIKELY < self.content.len() as u64 {
@@ -120,7 +120,7 @@ impl Draft {
         let sample: Vec<u8> = parts.step_by(SAMPLED_OF).flatten().copied().collect();
         let ops = [Op::Extra { length: sample.len() as u32 }];
         let mut state = Box::<PatchState>::default();
-        let frame = patch(&ops, None, 0, &mut state, &mut Nothing, &sample)?;
+        let frame = patch(&ops, None, 0, &mut state, &mut before.segment(self.at), &sample)?;
         let zstd = Zstd::default().pack(&sample, &[], level)?;
         Ok(zstd.is_some_and(|(_, packed)| frame.len() < packed.len()).then_some(longer))
     }
@@ -229,19 +229,6 @@ fn longer(ops: &[Op]) -> Vec<Op> {
         }
     }
     longer
-}
-
-/// No base: for content that is all new.
-struct Nothing;
-
-impl Base for Nothing {
-    fn bytes(&self) -> u64 {
-        0
-    }
-    fn read(&mut self, _at: u64, out: &mut [u8]) -> mainstay_core::seam::Result<()> {
-        out.fill(0);
-        Ok(())
-    }
 }
 
 fn owner(owners: &[Owner], at: u64) -> Option<usize> {

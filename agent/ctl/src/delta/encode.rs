@@ -158,19 +158,11 @@ impl<'a> Row<'a> {
         let patch = if zstd_won { modelled } else { patch.or(modelled) };
         let least = patch.as_ref().map_or(packed.1.len(), |patch| patch.costs().min(packed.1.len()));
         if let Some((tried, begins)) = self.parts(draft)?.filter(|(tried, _)| tried.frame.len() < least) {
-            if begins {
-                self.begin();
-            }
-            (self.state, self.map) = (tried.state, tried.map);
-            return Ok((Encoding::Recoded, tried.frame, begins));
+            return Ok((Encoding::Recoded, self.take(tried, begins), begins));
         }
         if let Some(Patched { tried, begins, .. }) = patch.filter(|patch| patch.costs() < packed.1.len()) {
-            if begins {
-                self.begin();
-            }
-            (self.state, self.map) = (tried.state, tried.map);
             self.wrong = (self.wrong.0 + draft.wrong.0, self.wrong.1 + draft.wrong.1);
-            return Ok((Encoding::Patch, tried.frame, begins));
+            return Ok((Encoding::Patch, self.take(tried, begins), begins));
         }
         let begins = !self.fits(packed.1.len());
         if begins {
@@ -178,6 +170,15 @@ impl<'a> Row<'a> {
         }
         let (way, bytes) = packed;
         Ok((way, bytes, begins))
+    }
+
+    /// What is known behind this frame is known from now on.
+    fn take(&mut self, tried: Tried, begins: bool) -> Vec<u8> {
+        if begins {
+            self.begin();
+        }
+        (self.state, self.map) = (tried.state, tried.map);
+        tried.frame
     }
 
     /// The segment in parts, if it has any; and whether a piece begins with it.

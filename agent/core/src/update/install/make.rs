@@ -112,12 +112,12 @@ impl Installer<'_> {
         let bytes = artifact.segment_bytes(run.first + index as u32);
         let proof = run.proof(index).map_err(Unmade::Content)?;
         // What was announced is fetched, even if it turns out that it cannot be read.
-        let taught = match encoding {
-            Encoding::Patch | Encoding::Recoded => {
+        let taught = match encoding.learns() {
+            true => {
                 self.hold(run, at.piece, ahead, buffers).map_err(Unmade::Source)?;
                 self.learn(artifact, run, index, *at, patches, buffers)
             }
-            _ => Ok(()),
+            false => Ok(()),
         };
         let room = Room::of(encoding);
         let encoded = self.gather(run, at, (length, room), ahead, buffers).map_err(Unmade::Source)?;
