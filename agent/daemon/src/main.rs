@@ -17,7 +17,7 @@
     )
 )]
 
-use mainstay::agent::{Agent, Command, Line, Mark, Request, Shared, Wish};
+use mainstay::agent::{Agent, Command, Mark, Request, Shared, Watcher, Wish};
 use mainstay::file_source::FileSource;
 use mainstay::run::{self, Base};
 use mainstay::status::{LinkStatus, Status};
@@ -32,7 +32,6 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::mpsc::channel;
 
 const HELP: &str = "\
 mainstay: updates this gateway as a whole, or not at all
@@ -319,11 +318,11 @@ fn request(path: &Path, line: &str, wish: Wish) -> Result<ExitCode, Fault> {
 fn answer(asked: Option<Result<String, String>>) -> ExitCode {
     match asked {
         Some(Ok(said)) => {
-            say(said);
+            say(printable(&said));
             ExitCode::SUCCESS
         }
         Some(Err(why)) => {
-            complain(why);
+            complain(printable(&why));
             ExitCode::FAILURE
         }
         None => ExitCode::FAILURE,
@@ -341,36 +340,34 @@ fn by_itself(path: &Path, wish: Wish) -> Result<ExitCode, Fault> {
         agent.turn();
     }
     let goes_on = matches!(wish, Wish::RollBack | Wish::Approve);
-    let (reply, lines) = channel();
-    agent.take(Command::Technician(Request { what: wish, reply }));
-    let mut answered = None;
+    let reply = Watcher::here();
+    agent.take(Command::Technician(Request { what: wish, reply: reply.clone() }));
     loop {
-        for line in lines.try_iter() {
-            match line {
-                Line::Note(text) => say(printable(&text)),
-                Line::Done(text) => answered = Some(Ok(printable(&text).into_owned())),
-                Line::Failed(text) => answered = Some(Err(printable(&text).into_owned())),
-            }
-        }
-        match &answered {
+        match reply.end() {
             // Nobody else does what was promised: the way back, or the reboot into the trial.
-            Some(Ok(_)) if goes_on && agent.has_work() => {
-                let rest = agent.turn();
-                if rest == Rest::Paused {
+            Some(Ok(end)) if goes_on && agent.has_work() => {
+                if agent.turn() == Rest::Paused {
                     say(format_args!("not yet: {}", agent.waits_for()));
                     return Ok(ExitCode::FAILURE);
                 }
-                return Ok(answer(answered));
+                return Ok(answer(Some(Ok(end))));
             }
-            Some(_) => return Ok(answer(answered)),
+            Some(end) => return Ok(answer(Some(end))),
             None => {}
         }
         match agent.turn() {
             Rest::Idle if !agent.has_work() => {
-                answered = Some(Err("ended without a word; `mainstay log` says what was done".into()));
+                let end = "ended without a word; `mainstay log` says what was done".to_owned();
+                return Ok(answer(reply.end().or(Some(Err(end)))));
             }
             Rest::Idle => {}
-            Rest::Paused | Rest::Rebooting => std::thread::sleep(std::time::Duration::from_secs(1)),
+            Rest::Paused | Rest::Rebooting => {
+                let end = reply.end();
+                if end.is_some() {
+                    return Ok(answer(end));
+                }
+                std::thread::sleep(std::time::Duration::from_secs(1));
+            }
         }
     }
 }

@@ -10,7 +10,7 @@
 //! mqtt-…    the connections; tunnel tasks on smol's executor
 //! ```
 
-use crate::agent::{Agent, Command, Opened, Request, Shared, Urgency, Wish, World, presence};
+use crate::agent::{Agent, Command, Opened, Request, Shared, Urgency, Watcher, Wish, World, presence};
 use crate::config::{Broker as BrokerSection, Config};
 use crate::health::{Feeder, HealthTrial};
 use crate::sandbox;
@@ -381,7 +381,7 @@ fn recovery_button(board: &Board, state: &Path) -> bool {
 pub fn go_back_for_the_button(agent: &mut Agent) {
     log::warn!("recovery button held at start: going back");
     let (reply, answer) = channel();
-    agent.take(Command::Technician(Request { what: Wish::RollBack, reply }));
+    agent.take(Command::Technician(Request { what: Wish::RollBack, reply: Watcher::Elsewhere(reply) }));
     answer.try_iter().for_each(|line| log::warn!("recovery button: {line:?}"));
 }
 

@@ -7,7 +7,7 @@
 //! daemon  ─► "+ done\n"  or  "! failed\n"          and closes
 //! ```
 
-use crate::agent::{Command, IN_TRIAL, Line, Mark, Request, Shared, Urgency, Wish};
+use crate::agent::{Command, IN_TRIAL, Line, Mark, Request, Shared, Urgency, Watcher, Wish};
 use crate::file_source::FileSource;
 use crate::terminal::printable;
 use mainstay_core::boot::Group;
@@ -130,6 +130,7 @@ fn answer(mut stream: UnixStream, inbox: &SyncSender<Command>, shared: &Arc<Shar
     // A request does not wait for the end of a download; one that ends it, not for the end of a file either.
     let urgency = if matches!(what, Wish::Cancel) { Urgency::AtOnce } else { Urgency::Soon };
     let (reply, lines) = channel();
+    let reply = Watcher::Elsewhere(reply);
     if !shared.bring(inbox, Command::Technician(Request { what, reply }), Some(urgency)) {
         return writeln!(stream, "! the agent is going down");
     }

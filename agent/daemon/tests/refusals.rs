@@ -11,6 +11,7 @@ use mainstay_core::boot::Group;
 use mainstay_core::bundle::{Encoding, Object};
 use mainstay_core::digest::Digest;
 use mainstay_core::limits::SEGMENT_BYTES;
+use std::process::Stdio;
 
 #[test]
 fn a_good_bundle_is_written_read_back_and_armed_and_nothing_else_changes() {
@@ -25,6 +26,29 @@ fn a_good_bundle_is_written_read_back_and_armed_and_nothing_else_changes() {
     let state = gateway.boot_state();
     assert_eq!((state.select(), state.b.tries_left, state.b.good), (Some(Group::B), 3, Some(false)));
     assert!(state.a.bootable(), "the way back");
+}
+
+/// A medium may take half an hour for it, and nobody shall look at a silent console meanwhile. The end of the bundle is held back until
+/// the console has said how much has been written.
+#[test]
+fn what_is_on_the_way_is_said_while_the_bundle_still_comes() {
+    use std::io::{BufRead, BufReader, Write};
+    let gateway = Gateway::new();
+    let bundle = Workshop::new("2.0", 1).bytes();
+    let mut command = gateway.command(&["install", "-"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (most, rest) = bundle.split_at(bundle.len() - 64 * 1024);
+    input.write_all(most).unwrap();
+    let mut until = |word: &str| said.find(|line| line.as_ref().unwrap().contains(word)).unwrap().unwrap();
+    until("downloading: 2.0 for group B");
+    until(" % of ");
+    input.write_all(rest).unwrap();
+    drop(input);
+    until("verifying: 2.0 for group B");
+    until("2.0 is written and proven");
+    assert!(child.wait().unwrap().success());
 }
 
 /// Refused before it is taken: nothing at all changes.

@@ -64,10 +64,9 @@ static AGENT: LazyLock<(SyncSender<Command>, Arc<Shared>)> = LazyLock::new(|| {
     let agree = move || {
         for command in commands {
             if let Command::Technician(request) = command {
-                let _ = request
-                    .reply
-                    .send(Line::Note("\u{1b}[2J what is said is not believed to be printable".into()));
-                let _ = request.reply.send(Line::Done("done".into()));
+                let hears = |line| request.reply.hears(line);
+                hears(Line::Note("\u{1b}[2J what is said is not believed to be printable".into()));
+                hears(Line::Done("done".into()));
             }
         }
     };

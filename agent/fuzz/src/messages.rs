@@ -7,7 +7,7 @@
 use crate::allocations::bounded;
 use crate::throwaway::{OPERATOR, ROOT, TRUST, sealed};
 use arbitrary::{Arbitrary, Unstructured};
-use mainstay::agent::{Agent, Command, Request, Shared, Wish};
+use mainstay::agent::{Agent, Command, Request, Shared, Watcher, Wish};
 use mainstay::file_source::FileSource;
 use mainstay::run::Base;
 use mainstay::transport::Event;
@@ -180,7 +180,7 @@ fn hear(agent: &mut Agent, shared: &Shared, news: &News<'_>) {
             file.and_then(|file| install(file, false))
         }
         News::Cancel => {
-            let (reply, _) = channel();
+            let reply = Watcher::Elsewhere(channel().0);
             Some(Command::Technician(Request { what: Wish::Cancel, reply }))
         }
         News::Connected => Some(Command::Link(Event::Connected { session_present: false })),
@@ -200,7 +200,7 @@ fn encode(root: &TrustRoot) -> Vec<u8> {
 
 fn install(file: Vec<u8>, retry: bool) -> Option<Command> {
     let bundle = FileSource::open(Box::new(Cursor::new(file))).ok()?;
-    let (reply, _) = channel();
+    let reply = Watcher::Elsewhere(channel().0);
     let what = Wish::Install { bundle: Box::new(bundle), retry, approve: false };
     Some(Command::Technician(Request { what, reply }))
 }

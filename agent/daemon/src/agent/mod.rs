@@ -21,7 +21,7 @@ mod world;
 
 pub use desired::Origin;
 pub use gate::{AgentGate, Interlock};
-pub use observer::{AgentObserver, Line};
+pub use observer::{AgentObserver, Line, Watcher};
 pub use reports::presence;
 pub use shared::{Shared, Urgency};
 pub use source::{AgentSource, Origins};

@@ -5,6 +5,7 @@ use super::Shared;
 use crate::audit_log::AuditLog;
 use crate::health::Heartbeat;
 use crate::status::{outcome_text, phase_name};
+use crate::terminal::{printable, say};
 use crate::transport::ControlLink;
 use mainstay_core::audit::Event;
 use mainstay_core::digest::Digest;
@@ -14,8 +15,8 @@ use mainstay_core::seam::{Note, Observer};
 use mainstay_core::topic::{self, Leaf};
 use mainstay_core::update::{Deployment, Outcome, OutcomeKind, Phase, PhaseName};
 use mainstay_core::wire::encode_body_into;
-use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A line for a technician: the last one says how it ended.
@@ -29,6 +30,48 @@ pub enum Line {
     Failed(String),
 }
 
+/// Who asked for something, and hears what comes of it. Clones are one and the same.
+#[derive(Clone, Debug)]
+pub enum Watcher {
+    /// Behind a channel: a thread of the control socket's.
+    Elsewhere(Sender<Line>),
+    /// At this terminal: what is on the way is said at once, for the agent's turn may take half an hour, and how it ended is kept.
+    Here(Arc<Mutex<Option<End>>>),
+}
+
+impl Watcher {
+    /// At this terminal.
+    pub fn here() -> Watcher {
+        Watcher::Here(Arc::default())
+    }
+
+    /// `false`: nobody listens any more.
+    pub fn hears(&self, line: Line) -> bool {
+        let (end, how) = match (self, line) {
+            (Watcher::Elsewhere(listens), line) => return listens.send(line).is_ok(),
+            (Watcher::Here(_), Line::Note(text)) => {
+                say(printable(&text));
+                return true;
+            }
+            (Watcher::Here(end), Line::Done(text)) => (end, Ok(text)),
+            (Watcher::Here(end), Line::Failed(text)) => (end, Err(text)),
+        };
+        *end.lock().unwrap_or_else(PoisonError::into_inner) = Some(how);
+        true
+    }
+
+    /// How it ended, if it has and that was to be said here.
+    pub fn end(&self) -> Option<End> {
+        match self {
+            Watcher::Here(end) => end.lock().unwrap_or_else(PoisonError::into_inner).take(),
+            Watcher::Elsewhere(_) => None,
+        }
+    }
+}
+
+/// What was done, or why it was not.
+pub type End = std::result::Result<String, String>;
+
 /// The one observer of the agent.
 pub struct AgentObserver {
     /// What `status` shows.
@@ -38,7 +81,7 @@ pub struct AgentObserver {
     /// The topic of progress messages.
     topic: String,
     /// The technician who watches this deployment.
-    watcher: Option<Sender<Line>>,
+    watcher: Option<Watcher>,
     /// The bundle in work, for progress messages.
     manifest: Digest,
     /// When progress was told last, and at which percent.
@@ -77,7 +120,7 @@ impl AgentObserver {
     }
 
     /// From now on this technician watches; who did before is told so.
-    pub fn watched_by(&mut self, watcher: Sender<Line>) {
+    pub fn watched_by(&mut self, watcher: Watcher) {
         self.tell(Line::Failed(
             "another command has taken this update over; `mainstay status` shows it".into(),
         ));
@@ -88,7 +131,7 @@ impl AgentObserver {
     pub fn tell(&mut self, line: Line) {
         let last = !matches!(line, Line::Note(_));
         if let Some(watcher) = &self.watcher
-            && (watcher.send(line).is_err() || last)
+            && (!watcher.hears(line) || last)
         {
             self.watcher = None;
         }

@@ -1,7 +1,7 @@
 //! What a technician can ask of the agent, by the commands of this binary or the serial console.
 
 use super::desired::CANCELLED;
-use super::{Agent, Line};
+use super::{Agent, Line, Watcher};
 use crate::erase::{out_of_service, time_text};
 use crate::file_source::FileSource;
 use mainstay_core::audit::Event;
@@ -11,7 +11,6 @@ use mainstay_core::digest::Digest;
 use mainstay_core::fault;
 use mainstay_core::fault::{Fault, FaultKind};
 use mainstay_core::update::{OutcomeKind, Phase, Service};
-use std::sync::mpsc::Sender;
 
 /// What is wanted, and where the answer goes. Every request is answered by exactly one [`Line::Done`] or
 /// [`Line::Failed`], after any number of notes.
@@ -19,7 +18,7 @@ pub struct Request {
     /// What.
     pub what: Wish,
     /// Where the answer goes.
-    pub reply: Sender<Line>,
+    pub reply: Watcher,
 }
 
 /// What a technician can wish for.
@@ -67,7 +66,7 @@ impl Agent {
     pub(super) fn on_technician(&mut self, request: Request) {
         let Request { what, reply } = request;
         if let Some(said) = self.does_not_serve(&what) {
-            let _ = reply.send(said.map_or_else(|fault| Line::Failed(fault.to_string()), Line::Done));
+            reply.hears(said.map_or_else(|fault| Line::Failed(fault.to_string()), Line::Done));
             return;
         }
         let answer = match what {
@@ -85,7 +84,7 @@ impl Agent {
             Wish::Approve => self.approve(),
             Wish::Cancel => self.cancel(),
         };
-        let _ = reply.send(match answer {
+        reply.hears(match answer {
             Ok(said) => Line::Done(said),
             Err(fault) => Line::Failed(fault.to_string()),
         });
@@ -98,7 +97,7 @@ impl Agent {
         mut bundle: FileSource,
         retry: bool,
         approve: bool,
-        reply: &Sender<Line>,
+        reply: &Watcher,
     ) -> Result<Option<String>, Fault> {
         let name = Digest::of(bundle.manifest());
         let running = self.driver.running();
@@ -259,7 +258,7 @@ impl Agent {
         }
     }
 
-    fn begin_to_part(&mut self, what: Wish, reply: &Sender<Line>) -> Result<(), Fault> {
+    fn begin_to_part(&mut self, what: Wish, reply: &Watcher) -> Result<(), Fault> {
         if self.driver.record().service == Service::In {
             self.no_trial()?;
             if self.leaving.is_some() || !self.driver.accepts_offers() {
