@@ -55,6 +55,7 @@ fn whatever_stands_in_the_target_is_kept_and_only_the_rest_is_fetched() {
     for present in 0..1u32 << MIXED.len() {
         let window = present as usize % 4 + 1;
         let (mut source, mut slots) = (FakeSource::new(&packed, window), slots(&packed));
+        source.anywhere = true;
         let there: Vec<usize> = (0..MIXED.len()).filter(|i| present >> i & 1 == 1).collect();
         there.iter().for_each(|segment| put(&mut slots, 1, &packed, *segment));
         let seen = install(&packed.artifact, TARGET, &mut source, &mut slots).unwrap();
@@ -72,10 +73,37 @@ fn whatever_stands_in_the_target_is_kept_and_only_the_rest_is_fetched() {
     }
 }
 
+/// A file gives all of it anyway: what is made is compared, which costs less than to hash what may be the same, and both groups
+/// are spared: the target the writing, the running one the reading.
+#[test]
+fn from_a_file_what_stands_in_the_target_is_unpacked_and_not_written_again() {
+    let packed = mixed();
+    for present in 0..1u32 << MIXED.len() {
+        let (mut source, mut slots) = (FakeSource::new(&packed, 2), slots(&packed));
+        let there: Vec<usize> = (0..MIXED.len()).filter(|i| present >> i & 1 == 1).collect();
+        for segment in 0..MIXED.len() {
+            put(&mut slots, 0, &packed, segment);
+        }
+        there.iter().for_each(|segment| put(&mut slots, 1, &packed, *segment));
+        let seen = install(&packed.artifact, BOTH, &mut source, &mut slots).unwrap();
+        assert_eq!(slots.target(), packed.content, "{present:08b}");
+        let rest: Vec<u64> = (0..MIXED.len() as u64).filter(|i| present >> i & 1 == 0).collect();
+        let mut written = slots.writes.clone();
+        written.sort_unstable(); // zeros are written ahead
+        assert_eq!(written, rest, "{present:08b}");
+        assert_eq!(source.fetched, packed.order, "{present:08b}");
+        assert_eq!(slots.base_reads, (0, 0), "{present:08b}");
+        assert_eq!((seen.progress[0], seen.progress[3]), (seen.progress[1], 0));
+        let kept = |segment: &usize| if *segment + 1 == MIXED.len() { LAST } else { SEGMENT_BYTES };
+        assert_eq!(seen.progress[4], there.iter().map(kept).sum::<usize>() as u64, "{present:08b}: kept");
+    }
+}
+
 #[test]
 fn what_the_running_group_holds_at_the_same_place_is_copied_and_not_fetched() {
     let packed = mixed();
     let (mut source, mut slots) = (FakeSource::new(&packed, 2), slots(&packed));
+    source.anywhere = true;
     put(&mut slots, 0, &packed, 1);
     put(&mut slots, 0, &packed, 7);
     let seen = install(&packed.artifact, BOTH, &mut source, &mut slots).unwrap();
@@ -88,6 +116,7 @@ fn what_the_running_group_holds_at_the_same_place_is_copied_and_not_fetched() {
 fn a_running_group_that_is_shorter_has_nothing_to_give_and_that_is_all() {
     let packed = mixed();
     let (mut source, mut slots) = (FakeSource::new(&packed, 2), slots(&packed));
+    source.anywhere = true;
     slots.groups[0].truncate(SEGMENT_BYTES / 2);
     install(&packed.artifact, BOTH, &mut source, &mut slots).unwrap();
     assert_eq!(slots.target(), packed.content);
@@ -98,6 +127,7 @@ fn a_running_group_that_is_shorter_has_nothing_to_give_and_that_is_all() {
 fn a_running_group_that_cannot_be_read_has_nothing_to_give_and_that_is_all() {
     let packed = mixed();
     let (mut source, mut slots) = (FakeSource::new(&packed, 2), slots(&packed));
+    source.anywhere = true;
     (0..MIXED.len()).for_each(|segment| put(&mut slots, 0, &packed, segment));
     slots.running_fails = true;
     let seen = install(&packed.artifact, BOTH, &mut source, &mut slots).unwrap();

@@ -128,6 +128,8 @@ impl Installer<'_> {
                 }
                 Ok(true)
             }
+            // It is all here, and to unpack it costs less than to hash what may be the same: `make` compares.
+            _ if self.source.only_forward() => Ok(false),
             _ if patches.delta.is_some() => self.stands_from_before(&wanted, buffers),
             _ => match self.have_indexed(&wanted, buffers)? {
                 Some(had) => Ok(had),
@@ -165,9 +167,7 @@ impl Installer<'_> {
     fn zero(&mut self, wanted: &Wanted<'_>, buffers: &mut Buffers<'_>) -> Result<()> {
         let Wanted { class, at, bytes, proof } = *wanted;
         let buffer = buffers.segment.get_mut(..bytes).ok_or_else(beyond)?;
-        let stands = self.reuse.target
-            && self.slots.read_back(self.target, class, at, buffer).is_ok()
-            && Proof::Zeros.holds(buffer);
+        let stands = self.reuse.target && self.zeros_stand(class, at, buffer);
         if stands && proof == Proof::Zeros {
             self.kept(bytes);
             return Ok(());
@@ -186,6 +186,18 @@ impl Installer<'_> {
             self.made(bytes);
         }
         Ok(())
+    }
+
+    /// Does the target hold zeros there? A page first, as in [`equals`](Self::equals). `buffer`: for reading, of that length.
+    fn zeros_stand(&mut self, class: &str, mut at: u64, buffer: &mut [u8]) -> bool {
+        let (first, rest) = buffer.split_at_mut(buffer.len().min(LOOK_BYTES));
+        for part in [first, rest] {
+            if self.slots.read_back(self.target, class, at, part).is_err() || !Proof::Zeros.holds(part) {
+                return false;
+            }
+            at += part.len() as u64;
+        }
+        true
     }
 
     /// Copies what the base holds there. `false`: it does not, or cannot be read. The target is compared and not hashed: most
@@ -208,7 +220,7 @@ impl Installer<'_> {
     }
 
     /// Does the target hold this? A page first: where something else stands, it mostly shows there.
-    fn equals(&mut self, class: &str, segment: &VerifiedSegment<'_>, scratch: &mut [u8]) -> bool {
+    pub(super) fn equals(&mut self, class: &str, segment: &VerifiedSegment<'_>, scratch: &mut [u8]) -> bool {
         let (first, rest) = segment.bytes().split_at(segment.bytes().len().min(LOOK_BYTES));
         let mut at = segment.at();
         for part in [first, rest] {

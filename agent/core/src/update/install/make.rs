@@ -126,20 +126,28 @@ impl Installer<'_> {
         if encoding == Encoding::Prefixed {
             self.hold_prior(class, place, patches.left.lacks_before(index), buffers)?;
         }
-        let content = self
-            .unpack(class, place, bytes, encoding, encoded, patches, buffers)
+        self.unpack(class, place, bytes, encoding, encoded, patches, buffers)
             .map_err(|fault| Unmade::Content(fault.within(format_args!("{class}: segment at {place}"))))?;
         if encoding.learns() {
             patches.learned(index, *at);
         }
+        let Buffers { segment, prior, prior_at, .. } = &mut *buffers;
+        let content = segment.get(..bytes).ok_or_else(beyond).map_err(Unmade::Content)?;
         let segment = VerifiedSegment::prove_by(place, content, &proof).ok_or_else(|| {
             Unmade::Unproven(fault!(
                 Corrupt,
                 "{class}: segment at {place}: its content is not what the index says ({proof:?})"
             ))
         })?;
-        self.slots.write(self.target, class, &segment).map_err(Unmade::Target)?;
-        self.made(bytes);
+        // Of a source that only reads forward nothing was looked for before.
+        let compare = self.reuse.target && self.source.only_forward();
+        *prior_at = prior_at.filter(|_| !compare);
+        if compare && self.equals(class, &segment, prior) {
+            self.kept(bytes);
+        } else {
+            self.slots.write(self.target, class, &segment).map_err(Unmade::Target)?;
+            self.made(bytes);
+        }
         // What begins the next run is not known yet.
         let next = run.route.segment(index + 1).map(|(encoding, _)| encoding);
         if next.is_ok_and(|next| next == Encoding::Prefixed) || index + 1 == run.count {
@@ -249,9 +257,9 @@ impl Installer<'_> {
         Ok(Gathered::Assembled { room, length })
     }
 
-    /// The content that an encoding makes.
+    /// Makes the content of an encoding: the beginning of [`Buffers::segment`] is it then.
     #[expect(clippy::too_many_arguments, reason = "what a run is made of, each in its own hand")]
-    fn unpack<'b>(
+    fn unpack(
         &mut self,
         class: &str,
         at: u64,
@@ -259,8 +267,8 @@ impl Installer<'_> {
         encoding: Encoding,
         encoded: Gathered,
         patches: &mut Patches<'_>,
-        buffers: &'b mut Buffers<'_>,
-    ) -> Result<&'b [u8]> {
+        buffers: &mut Buffers<'_>,
+    ) -> Result<()> {
         if encoding == Encoding::Recoded {
             buffers.prior_at = None;
             let Buffers { piece, encoded: made, segment, prior, .. } = buffers;
@@ -276,8 +284,7 @@ impl Installer<'_> {
             let mut room = recode::Room { tables, opened, made };
             let made = unpatch_parts(frame, at, state, &mut base, &mut room, out);
             patches.broken |= made.is_err();
-            made?;
-            return Ok(out);
+            return made;
         }
         let Buffers { piece, encoded: assembled, segment, prior, .. } = buffers;
         let out = segment.get_mut(..bytes).ok_or_else(beyond)?;
@@ -285,7 +292,7 @@ impl Installer<'_> {
             Gathered::InPiece { start, length } => piece.get(start..start + length),
             Gathered::Assembled { room: Room::Encoded, length } => assembled.get(..length),
             Gathered::Assembled { room: Room::Prior, length } => prior.get(..length),
-            Gathered::Assembled { room: Room::Segment | Room::Half, .. } => return Ok(out), // raw: it is the content
+            Gathered::Assembled { room: Room::Segment | Room::Half, .. } => return Ok(()), // raw: it is the content
         };
         let frame = frame.ok_or_else(beyond)?;
         match encoding {
@@ -305,6 +312,6 @@ impl Installer<'_> {
             }
             Encoding::Zero | Encoding::Copy | Encoding::Recoded => return Err(beyond()), // `have` has made it; above
         }
-        Ok(out)
+        Ok(())
     }
 }

@@ -14,6 +14,9 @@
 //! then, in order (`make`): fetch ─► prove the piece ─► unpack or patch ─► prove the segment ─► write
 //! what a delta route could not make (`delta`): the same by the full route, for those segments alone
 //! ```
+//! A source that only reads forward (a file) gives all of it anyway: there only zeros are looked for, and what was made is compared
+//! with what stands in the target before it is written.
+//!
 //! Nothing is written that is not proven: slots are written from [`VerifiedSegment`](crate::bundle::VerifiedSegment) alone.
 //! The slot itself is the resume state, so there is no progress file that could lie: after a cut, what stands there is looked
 //! at and kept. A power cut between two writes leaves a prefix of whole segments and one that is torn; the torn one does
