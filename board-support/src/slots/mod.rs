@@ -6,6 +6,7 @@
 //! It keeps one segment's worth of memory, whatever the size of the image. What has reached the medium when, and
 //! where `read_back` reads from, is said at [`Access`].
 
+mod ahead;
 mod gpt;
 mod in_use;
 #[expect(clippy::indexing_slicing, reason = "lengths of its own buffers, and none from outside")]
@@ -13,6 +14,7 @@ mod medium;
 mod place;
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use heapless::String as Text;
@@ -236,6 +238,23 @@ impl SlotWriter for BoardSlots {
         let at = self.open[slot].range(at, out.len())?;
         let medium = &mut self.media[self.open[slot].medium];
         medium.read(&mut self.bounce, at, out).map_err(|f| in_slot(f, group, class))
+    }
+
+    fn scan(
+        &mut self,
+        group: Group,
+        class: &str,
+        range: Range<u64>,
+        buffers: [&mut [u8; SEGMENT_BYTES]; 2],
+        each: &mut dyn FnMut(&[u8]),
+    ) -> Result<()> {
+        let slot = self.opened(group, class)?;
+        let open = &self.open[slot];
+        let read = |at: u64, out: &mut [u8]| {
+            let at = open.range(at, out.len())?;
+            self.media[open.medium].read(&mut self.bounce, at, out)
+        };
+        ahead::scan(range, &mut { read }, buffers, each).map_err(|f| in_slot(f, group, class))
     }
 }
 

@@ -24,7 +24,7 @@ pub use memory::{Entry, Memory};
 pub use observer::{Note, Observer};
 pub use piece_source::{PieceSource, Place};
 pub use power::Power;
-pub use slot_writer::SlotWriter;
+pub use slot_writer::{SlotWriter, in_parts};
 pub use state_store::{StateFile, StateStore};
 pub use trial_runner::{TrialRunner, Verdict};
 pub use watchdog::Watchdog;

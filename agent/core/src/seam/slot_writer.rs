@@ -3,6 +3,8 @@
 use super::Result;
 use crate::boot::Group;
 use crate::bundle::VerifiedSegment;
+use crate::limits::SEGMENT_BYTES;
+use core::ops::Range;
 
 /// Writes the slots of the group that is not running, and reads both groups. Offsets and lengths are in bytes.
 pub trait SlotWriter {
@@ -16,4 +18,33 @@ pub trait SlotWriter {
     fn sync(&mut self, group: Group, class: &str) -> Result<()>;
     /// Fills `out` from `at`, from the medium and not from the page cache.
     fn read_back(&mut self, group: Group, class: &str, at: u64, out: &mut [u8]) -> Result<()>;
+    /// Reads a range as [`read_back`](Self::read_back) does, in order, and shows it to `each`, a segment's length at a time and less
+    /// at the end. Who can reads the next part meanwhile: there are two `buffers` for it.
+    fn scan(
+        &mut self,
+        group: Group,
+        class: &str,
+        range: Range<u64>,
+        buffers: [&mut [u8; SEGMENT_BYTES]; 2],
+        each: &mut dyn FnMut(&[u8]),
+    ) -> Result<()> {
+        let [buffer, _] = buffers;
+        in_parts(range, |at, bytes| {
+            let part = buffer.get_mut(..bytes).unwrap_or_default();
+            self.read_back(group, class, at, part)?;
+            each(part);
+            Ok(())
+        })
+    }
+}
+
+/// A range, a segment's length at a time: where each part begins, and its bytes.
+pub fn in_parts(range: Range<u64>, mut each: impl FnMut(u64, usize) -> Result<()>) -> Result<()> {
+    let mut at = range.start;
+    while at < range.end {
+        let bytes = (range.end - at).min(SEGMENT_BYTES as u64);
+        each(at, bytes as usize)?;
+        at += bytes;
+    }
+    Ok(())
 }

@@ -11,7 +11,7 @@ use mainstay_core::boot::Group;
 use mainstay_core::bundle::VerifiedSegment;
 use mainstay_core::bundle::patch::PatchState;
 use mainstay_core::bundle::recode::Tables;
-use mainstay_core::limits::INDEX_SEGMENTS_MAX;
+use mainstay_core::limits::{INDEX_SEGMENTS_MAX, SEGMENT_BYTES};
 use mainstay_core::seam::*;
 use mainstay_core::trust::TrustRoot;
 use mainstay_core::update::*;
@@ -207,5 +207,19 @@ impl SlotWriter for Living {
     fn read_back(&mut self, group: Group, class: &str, at: u64, out: &mut [u8]) -> Result<()> {
         self.heart.beat();
         self.slots.read_back(group, class, at, out)
+    }
+    fn scan(
+        &mut self,
+        group: Group,
+        class: &str,
+        range: std::ops::Range<u64>,
+        buffers: [&mut [u8; SEGMENT_BYTES]; 2],
+        each: &mut dyn FnMut(&[u8]),
+    ) -> Result<()> {
+        let heart = self.heart.clone();
+        self.slots.scan(group, class, range, buffers, &mut |part| {
+            heart.beat();
+            each(part);
+        })
     }
 }

@@ -30,31 +30,34 @@ pub(super) struct Indexed {
 impl Installer<'_> {
     /// Reads and hashes both groups' slots, as far as there is room. Without room, or where content shall come from the source
     /// alone: no index.
-    pub(super) fn index(&mut self, artifact: &Artifact, buffer: &mut [u8]) -> Result<()> {
+    pub(super) fn index(&mut self, artifact: &Artifact, buffers: &mut Buffers<'_>) -> Result<()> {
         self.indexed = Indexed::default();
         let groups = [(self.target, self.reuse.target), (self.target.other(), self.reuse.running)];
         if self.source.only_forward() || groups.iter().all(|(_, wanted)| !wanted) {
             return Ok(());
         }
         let room = (self.memory.index().len() / 2).min(INDEX_SEGMENTS_MAX) as u32;
-        let mut entries = 0;
+        let [one, other] = buffers.both()?;
+        let (mut entries, target) = (0, self.target);
         for (group, _) in groups.iter().filter(|(_, wanted)| *wanted) {
             // A group without such a slot has nothing to give.
             let bytes = self.slots.open(*group, &artifact.class).unwrap_or(0);
             let whole = (bytes / SEGMENT_BYTES as u64).min(u64::from(room)) as u32;
-            for segment in 0..whole {
-                let content = buffer.get_mut(..SEGMENT_BYTES).ok_or_else(beyond)?;
-                let at = u64::from(segment) * SEGMENT_BYTES as u64;
-                let read = self.slots.read_back(*group, &artifact.class, at, content);
-                // Zeros are made and not copied, and what cannot be read cannot be had.
-                if read.is_err() || Proof::Zeros.holds(content) {
-                    continue;
-                }
-                let entry = Entry::new(&Digest::of(content), self.place_of(*group, segment));
-                if let Some(place) = self.memory.index().get_mut(entries) {
-                    *place = entry;
-                    entries += 1;
-                }
+            let mut segment = 0;
+            while segment < whole {
+                let range = at(segment)..at(whole);
+                let read = self.slots.scan(*group, &artifact.class, range, [one, other], &mut |content| {
+                    // Zeros are made and not copied.
+                    if !Proof::Zeros.holds(content)
+                        && let Some(free) = self.memory.index().get_mut(entries)
+                    {
+                        *free = Entry::new(&Digest::of(content), place_of(target, *group, segment));
+                        entries += 1;
+                    }
+                    segment += 1;
+                });
+                // What cannot be read cannot be had.
+                segment += u32::from(read.is_err());
             }
         }
         if let Some(filled) = self.memory.index().get_mut(..entries) {
@@ -76,7 +79,7 @@ impl Installer<'_> {
         if bytes != SEGMENT_BYTES || segment >= self.indexed.segments {
             return Ok(None);
         }
-        let here = self.place_of(self.target, segment);
+        let here = place_of(self.target, self.target, segment);
         for place in self.places(&digest, here).into_iter().flatten() {
             let buffer = buffers.segment.get_mut(..bytes).ok_or_else(beyond)?;
             let (group, from) = self.group_at(place);
@@ -113,15 +116,20 @@ impl Installer<'_> {
         places
     }
 
-    /// The running group's come first in the order of places: they stay.
-    fn place_of(&self, group: Group, segment: u32) -> u32 {
-        segment | if group == self.target { TARGET } else { 0 }
-    }
-
     fn group_at(&self, place: u32) -> (Group, u64) {
         let group = if place & TARGET == 0 { self.target.other() } else { self.target };
-        (group, u64::from(place & !TARGET) * SEGMENT_BYTES as u64)
+        (group, at(place & !TARGET))
     }
+}
+
+/// The running group's come first in the order of places: they stay.
+fn place_of(target: Group, group: Group, segment: u32) -> u32 {
+    segment | if group == target { TARGET } else { 0 }
+}
+
+/// Where a segment stands, bytes.
+fn at(segment: u32) -> u64 {
+    u64::from(segment) * SEGMENT_BYTES as u64
 }
 
 /// A place in the target.

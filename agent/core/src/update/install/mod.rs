@@ -187,7 +187,7 @@ impl<'a> Installer<'a> {
         }
         (self.misses, self.indexed) = (0, Indexed::default());
         let mut space = Space::of(workspace)?;
-        let done = match self.choose(artifact, holds, space.work.segment) {
+        let done = match self.choose(artifact, holds, &mut space.work) {
             Some(delta) => self.by_delta(artifact, delta, &mut space)?,
             None => 0,
         };
@@ -204,7 +204,7 @@ impl<'a> Installer<'a> {
         let (runs, full) = (artifact.run_count(), artifact.full_route()?);
         // They come while the groups are read: to connect alone takes some round trips.
         self.announce([artifact.segments, full.table].map(|name| (name, table_bytes(runs))));
-        self.index(artifact, work.segment)?;
+        self.index(artifact, work)?;
         self.observer.note(Note::Route { class: &artifact.class, base: None, bytes: full.bytes });
         let segment_table =
             Table::parse(self.fetch(&artifact.segments, table_bytes(runs), segment_table)?, runs)?;

@@ -6,7 +6,6 @@ use crate::boot::Group;
 use crate::bundle::Artifact;
 use crate::digest::Hasher;
 use crate::fault;
-use crate::limits::SEGMENT_BYTES;
 use crate::seam::{Result, SlotWriter};
 
 /// Reads an artifact back from the medium and compares it with the manifest.
@@ -18,13 +17,10 @@ pub fn read_back(
 ) -> Result<()> {
     let class = artifact.class.as_str();
     slots.open(target, class)?;
-    let memory = aligned(workspace);
+    let (one, rest) = aligned(workspace).split_first_chunk_mut().ok_or_else(beyond)?;
+    let (other, _) = rest.split_first_chunk_mut().ok_or_else(beyond)?;
     let mut hasher = Hasher::new();
-    for segment in 0..artifact.segment_count() {
-        let buffer = memory.get_mut(..artifact.segment_bytes(segment)).ok_or_else(beyond)?;
-        slots.read_back(target, class, segment as u64 * SEGMENT_BYTES as u64, buffer)?;
-        hasher.update(buffer);
-    }
+    slots.scan(target, class, 0..artifact.size, [one, other], &mut |part| hasher.update(part))?;
     match hasher.finish() {
         found if found == artifact.digest => Ok(()),
         found => Err(fault!(

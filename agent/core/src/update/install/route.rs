@@ -8,11 +8,11 @@
 //! ```
 //! Nothing rests on the choice but the number of bytes: each segment is proven, whichever way it was made.
 
-use super::{Installer, beyond};
+use super::Installer;
+use super::space::Buffers;
 use crate::bundle::{Artifact, RouteKind};
 use crate::digest::{Digest, Hasher};
 use crate::fault;
-use crate::limits::SEGMENT_BYTES;
 use crate::seam::{Note, Result};
 
 /// The delta route that is taken.
@@ -38,12 +38,12 @@ fn deltas(artifact: &Artifact) -> impl Iterator<Item = Delta> {
 }
 
 impl Installer<'_> {
-    /// The delta route that begins from what the running group holds; `None`: the full one. `buffer`: for reading.
+    /// The delta route that begins from what the running group holds; `None`: the full one. `buffers`: for reading.
     pub(super) fn choose(
         &mut self,
         artifact: &Artifact,
         holds: &mut Option<Digest>,
-        buffer: &mut [u8],
+        buffers: &mut Buffers<'_>,
     ) -> Option<Delta> {
         if self.source.only_forward() || deltas(artifact).next().is_none() {
             return None;
@@ -52,7 +52,7 @@ impl Installer<'_> {
         let running = self.slots.open(self.target.other(), &artifact.class).ok()?;
         let from = match *holds {
             Some(known) => deltas(artifact).find(|delta| delta.base == known),
-            None => self.recognise(artifact, running, buffer).ok().flatten(),
+            None => self.recognise(artifact, running, buffers).ok().flatten(),
         }?;
         if from.base_bytes > running {
             let fault = fault!(
@@ -69,19 +69,22 @@ impl Installer<'_> {
     }
 
     /// Hashes the running group's slot, in one pass as far as it may matter, and stops at each length that a base has.
-    fn recognise(&mut self, artifact: &Artifact, slot: u64, buffer: &mut [u8]) -> Result<Option<Delta>> {
+    fn recognise(
+        &mut self,
+        artifact: &Artifact,
+        slot: u64,
+        buffers: &mut Buffers<'_>,
+    ) -> Result<Option<Delta>> {
         let (mut hasher, mut at) = (Hasher::new(), 0);
         loop {
             // The shortest base that has not been looked at yet and that the slot has room for.
             let fits = deltas(artifact).filter(|delta| delta.base_bytes > at && delta.base_bytes <= slot);
             let Some(end) = fits.map(|delta| delta.base_bytes).min() else { return Ok(None) };
-            while at < end {
-                let bytes = (SEGMENT_BYTES as u64).min(end - at) as usize;
-                let part = buffer.get_mut(..bytes).ok_or_else(beyond)?;
-                self.slots.read_back(self.target.other(), &artifact.class, at, part)?;
-                hasher.update(part);
-                at += bytes as u64;
-            }
+            let both = buffers.both()?;
+            let running = self.target.other();
+            let hash = &mut |part: &[u8]| hasher.update(part);
+            self.slots.scan(running, &artifact.class, at..end, both, hash)?;
+            at = end;
             let found = hasher.clone().finish();
             let known = deltas(artifact).find(|delta| (delta.base, delta.base_bytes) == (found, at));
             if known.is_some() {

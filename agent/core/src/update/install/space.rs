@@ -93,6 +93,15 @@ impl Buffers<'_> {
         core::mem::swap(&mut self.segment, &mut self.prior);
         self.prior_at = Some(at);
     }
+
+    /// Two that a slot is read into, where no segment is being made.
+    pub fn both(&mut self) -> Result<[&mut [u8; SEGMENT_BYTES]; 2]> {
+        self.prior_at = None;
+        match [&mut self.segment, &mut self.prior].map(|buffer| buffer.first_chunk_mut()) {
+            [Some(one), Some(other)] => Ok([one, other]),
+            _ => Err(beyond()),
+        }
+    }
 }
 
 /// Where the bytes that make a segment have been put.
