@@ -11,9 +11,8 @@
 //!              4  the slot's pages are dropped; SHA-256 of it               timed
 //!              1  again, then each part of an install alone                 timed: see `parts`
 //! ```
-//! SHA-256 is the same code as the agent's, at opt-level 2. The agent does more than `dd`: it unpacks, it looks whether the
-//! target or the running group hold a segment already (both are read), and it reads the running group's
-//! slot, in which no segment is the same.
+//! SHA-256 is the same code as the agent's, at opt-level 2. The agent does more than `dd`: it proves each piece and each
+//! segment, unpacks, and looks whether the target holds it already (a page of each is read).
 
 use super::parts::Parts;
 use super::stage::packing;
