@@ -31,12 +31,13 @@ pub const PATCH_MAPS_MAX: usize = 16;
 /// Places at which the shift of addresses changes, in one executable: 4,096 * 8 bytes = 32 KiB of the state of a patch.
 pub const PATCH_MAP_ENTRIES_MAX: usize = 4096;
 
-/// Blocks of zstd are made opened in parts; larger ones save nothing more. What the sources of a part take, opened: 96 KiB.
+/// Blocks of zstd and deflate are made opened in parts. What the sources of a part take, opened: 96 KiB.
 pub const PART_SOURCES_BYTES_MAX: usize = 96 * 1024;
 /// Sources of a part, each some blocks in a row.
 pub const PART_SOURCES_MAX: usize = 8;
-/// What a part makes, opened, and a block of the base as it is: 64 KiB.
-pub const PART_MADE_BYTES_MAX: usize = 64 * 1024;
+/// What a part makes, opened, and blocks of the base as they are: 128 KiB, for what gzip packs into one block takes up to that. It is
+/// made where prefixed frames are put together.
+pub const PART_MADE_BYTES_MAX: usize = PREFIXED_BYTES_MAX;
 /// Parts of a segment: 64 * 96 KiB of sources are opened at most.
 pub const PARTS_MAX: usize = 64;
 /// A segment in parts, encoded: what a segment's memory has left beside the sources, 160 KiB.

@@ -141,8 +141,8 @@ impl Asked {
 /// A bundle file whose objects are found by their names.
 struct Bundle {
     file: File,
-    /// Name, place and length of each object.
-    objects: Vec<(Digest, u64, u32)>,
+    /// The beginning of each object's name, and its place and length: an agent has no such list, so it shall be small.
+    objects: Vec<(u64, u64)>,
     manifest: Vec<u8>,
     object: Vec<u8>,
     only_forward: bool,
@@ -170,7 +170,7 @@ impl Bundle {
             match kind {
                 Object::End => break,
                 Object::Manifest => manifest = bytes.to_vec(),
-                _ => objects.push((Digest::of(bytes), at, length as u32)),
+                _ => objects.push((begins(&Digest::of(bytes)), at << LENGTH_BITS | length as u64)),
             }
             at += length as u64;
         }
@@ -187,6 +187,15 @@ impl Bundle {
     }
 }
 
+/// What the installer proves in full is found by its first 8 bytes.
+fn begins(name: &Digest) -> u64 {
+    name.0.first_chunk().map_or(0, |begins| u64::from_be_bytes(*begins))
+}
+
+/// An object has at most 128 KiB.
+const LENGTH_BITS: u32 = 18;
+const _: () = assert!(OBJECT_BYTES_MAX < 1 << LENGTH_BITS);
+
 impl PieceSource for Bundle {
     fn only_forward(&self) -> bool {
         self.only_forward
@@ -196,12 +205,13 @@ impl PieceSource for Bundle {
     }
     fn fetch(&mut self, name: &Digest, _bytes: u32) -> Result<&[u8]> {
         let missing = || fault!(NotFound, "no object {name:?}");
-        let found = self.objects.binary_search_by_key(name, |(name, ..)| *name).map_err(|_| missing())?;
-        let (_, at, length) = *self.objects.get(found).ok_or_else(missing)?;
+        let found = self.objects.binary_search_by_key(&begins(name), |(name, _)| *name);
+        let (_, place) = found.ok().and_then(|found| self.objects.get(found)).ok_or_else(missing)?;
+        let (at, length) = (place >> LENGTH_BITS, place & ((1 << LENGTH_BITS) - 1));
         let bytes = self.object.get_mut(..length as usize).ok_or_else(missing)?;
         self.file.read_exact_at(bytes, at).map_err(|e| fault!(Io, "bundle: read at {at}: {e}"))?;
         self.reads += 1;
-        self.bytes_read += u64::from(length);
+        self.bytes_read += length;
         Ok(bytes)
     }
     fn release(&mut self, _name: &Digest) {}

@@ -1,8 +1,8 @@
-//! Blocks of zstd, opened and closed, and segments in parts, over bytes that nobody has proven.
+//! Blocks of zstd and deflate, opened and closed, and segments in parts, over bytes that nobody has proven.
 //!
 //! Claims: it takes no heap; nothing is written beyond what is said to be; what a block opens to can be closed, to as many bytes, or
 //! to the same; the base is read within its bounds, and no more than parts may; the same parts make the same bytes. A frame of zstd's
-//! own opens, and closes to the same bytes.
+//! own opens, and closes to the same bytes, and so does a stream of deflate.
 
 use crate::allocations::bounded;
 use mainstay_core::bundle::patch::{Base, PatchState};
@@ -33,11 +33,14 @@ thread_local! {
 /// Byte 0: what is done with the rest.
 pub fn run(data: &[u8]) {
     let [what, rest @ ..] = data else { return };
-    DEAR.with_borrow_mut(|dear| match what % 4 {
+    DEAR.with_borrow_mut(|dear| match what % 7 {
         0 => blocks(rest, dear),
         1 => closed(rest, dear),
         2 => parts(rest, dear),
-        _ => own(rest, dear),
+        3 => own(rest, dear),
+        4 => deflate(rest, dear),
+        5 => deflate_closed(rest, dear),
+        _ => own_deflate(rest, dear),
     });
 }
 
@@ -65,6 +68,41 @@ fn closed(items: &[u8], dear: &mut Dear) {
     out.fill(0xa5);
     if let Ok((used, made)) = bounded(0, || tables.close(items, out)) {
         assert!(used <= items.len() && out[made..].iter().all(|byte| *byte == 0xa5));
+    }
+}
+
+/// Byte 0: the bit at which a block begins.
+fn deflate(data: &[u8], dear: &mut Dear) {
+    let [bit, block @ ..] = data else { return };
+    let Dear { tables: [opening, closing], opened, out, .. } = dear;
+    let bit = bit % 8;
+    let Ok((bits, made)) = bounded(0, || opening.open_deflate(block, bit.into(), opened)) else { return };
+    let end = usize::from(bit) + bits;
+    assert!(end <= 8 * block.len());
+    // Room that is left over is worked in; there need not be any.
+    let mut exactly = vec![0; made];
+    assert_eq!(opening.open_deflate(block, bit.into(), &mut exactly), Ok((bits, made)));
+    assert_eq!(exactly, opened[..made]);
+    out.fill(0xa5);
+    match bounded(0, || closing.close_deflate(&opened[..made], bit.into(), out)) {
+        Ok((read, written)) => {
+            assert!(read == made && out[written.div_ceil(8)..].iter().all(|byte| *byte == 0xa5));
+            // Another packer may have written a length of 258 in another way.
+            let again = opening.open_deflate(out, bit.into(), &mut vec![0; made]);
+            assert_eq!(again, Ok((written - usize::from(bit), made)));
+        }
+        Err(_) => assert!(opened.contains(&0xff), "only a word that its code does not have is not closed"),
+    }
+}
+
+fn deflate_closed(data: &[u8], dear: &mut Dear) {
+    let [bit, items @ ..] = data else { return };
+    let Dear { tables: [tables, _], out, .. } = dear;
+    let bit = u32::from(bit % 8);
+    out.fill(0xa5);
+    if let Ok((used, end)) = bounded(0, || tables.close_deflate(items, bit, out)) {
+        assert!(used <= items.len() && out[end.div_ceil(8)..].iter().all(|byte| *byte == 0xa5));
+        assert_eq!(out[0] & ((1 << bit) - 1), 0xa5 & ((1 << bit) - 1), "what stands before it stays");
     }
 }
 
@@ -123,5 +161,31 @@ fn own(content: &[u8], dear: &mut Dear) {
             return;
         }
         at += used;
+    }
+}
+
+fn own_deflate(content: &[u8], dear: &mut Dear) {
+    let [level, content @ ..] = content else { return };
+    let Dear { tables: [opening, closing], opened, out, .. } = dear;
+    let mut packs =
+        flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::new((level % 10).into()));
+    std::io::Write::write_all(&mut packs, content).expect("deflate packs anything");
+    let stream = packs.finish().expect("deflate packs anything");
+    let mut at = 0;
+    loop {
+        let (from, bit) = (at / 8, at % 8);
+        let head = u16::from_le_bytes([stream[from], stream.get(from + 1).copied().unwrap_or(0)]) >> bit;
+        if head >> 1 & 3 == 0 {
+            return; // stored
+        }
+        let (bits, made) = opening.open_deflate(&stream[from..], bit, opened).expect("a block of its own");
+        out[0] = stream[from];
+        let (used, end) = closing.close_deflate(&opened[..made], bit as u32, out).expect("what it opened to");
+        assert_eq!((used, end), (made, bit + bits));
+        assert_eq!(out[..end / 8], stream[from..from + end / 8]);
+        if head & 1 == 1 {
+            return;
+        }
+        at += bits;
     }
 }

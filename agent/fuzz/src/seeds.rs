@@ -5,7 +5,7 @@ use crate::throwaway::KEYS;
 use mainstay_core::audit::{Event, Head, record};
 use mainstay_core::boot::Group;
 use mainstay_core::bundle::patch::{Base, From, Map, Op, PatchState, Transform, patch};
-use mainstay_core::bundle::recode::{Part, Tables, patch_parts};
+use mainstay_core::bundle::recode::{Codec, Part, Tables, patch_parts};
 use mainstay_core::digest::Digest;
 use mainstay_core::fault::clip;
 use mainstay_core::limits::RECORD_BYTES_MAX;
@@ -429,8 +429,24 @@ fn recoded(seeds: &mut Seeds) {
         seeds.push(("recode", [&[3, level], &content[..]].concat()));
         let items = [&[2], &opened[..made]].concat();
         let ops = [Op::Extra { length: items.len() as u32 }];
-        let part = Part::Closed { length: block.len(), sources: &[], opened: &[], items: &items, ops: &ops };
+        let (codec, length) = (Codec::Zstd, block.len());
+        let part = Part::Closed { codec, length, sources: &[], opened: &[], items: &items, ops: &ops };
         let parts = patch_parts(&[part], 7 << 18, &mut Box::default(), &mut Nothing, block).expect("parts");
+        seeds.push(("recode", [&[2], &(block.len() as u16).to_le_bytes()[..], &parts].concat()));
+
+        let level = flate2::Compression::new(u32::from(level).min(9));
+        let mut packs = flate2::write::DeflateEncoder::new(Vec::new(), level);
+        std::io::Write::write_all(&mut packs, &content).expect("deflate packs anything");
+        let block = packs.finish().expect("deflate packs anything");
+        let (_, made) = Box::<Tables>::default().open_deflate(&block, 0, &mut opened).expect("a block");
+        seeds.push(("recode", [&[4, 0], &block[..]].concat()));
+        seeds.push(("recode", [&[5, 3], &opened[..made]].concat()));
+        seeds.push(("recode", [&[6, level.level() as u8], &content[..]].concat()));
+        let items = [&[1], &opened[..made]].concat();
+        let (codec, ops) = (Codec::Deflate { bit: 0 }, [Op::Extra { length: items.len() as u32 }]);
+        let part =
+            Part::Closed { codec, length: block.len(), sources: &[], opened: &[], items: &items, ops: &ops };
+        let parts = patch_parts(&[part], 7 << 18, &mut Box::default(), &mut Nothing, &block).expect("parts");
         seeds.push(("recode", [&[2], &(block.len() as u16).to_le_bytes()[..], &parts].concat()));
     }
 }

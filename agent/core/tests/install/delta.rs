@@ -4,7 +4,7 @@ use crate::fake::{FakeSlots, FakeSource, Kind, Packed, Seen, fake_frame, install
 use crate::{BOTH, NOTHING};
 use mainstay_core::bundle::author::{self, RunBuilder};
 use mainstay_core::bundle::patch::{Base, From, Op, PatchState, Transform, patch};
-use mainstay_core::bundle::recode::{Part, patch_parts};
+use mainstay_core::bundle::recode::{Codec, Part, patch_parts};
 use mainstay_core::bundle::{Artifact, Encoding, Route, RouteKind};
 use mainstay_core::digest::Digest;
 use mainstay_core::fault::FaultKind;
@@ -126,7 +126,7 @@ fn pack(ways: &[Way], last: usize, spoil: Spoil<'_>) -> Delta {
                     let from = From { at: at as u64, transform: Transform::None, address: 0, anchor: 0 };
                     let sources = [(BLOCK_AT as u64, 1, BLOCK_BYTES as u32 + 3)];
                     let half = segment.len() - CLOSED_BYTES;
-                    let closed = CLOSED_BYTES;
+                    let (codec, closed) = (Codec::Zstd, CLOSED_BYTES);
                     let opened = &base[BLOCK_AT..BLOCK_AT + BLOCK_BYTES + 3];
                     let ops = [
                         Op::Extra { length: 1 },
@@ -135,7 +135,14 @@ fn pack(ways: &[Way], last: usize, spoil: Spoil<'_>) -> Delta {
                     ];
                     let parts = [
                         Part::Plain { length: half, ops: vec![Op::Add { length: half as u32, from }] },
-                        Part::Closed { length: closed, sources: &sources, opened, items: &items, ops: &ops },
+                        Part::Closed {
+                            codec,
+                            length: closed,
+                            sources: &sources,
+                            opened,
+                            items: &items,
+                            ops: &ops,
+                        },
                     ];
                     let frame = patch_parts(&parts, at as u64, &mut state, &mut Memory(&before), &segment);
                     (Encoding::Recoded, frame.unwrap())

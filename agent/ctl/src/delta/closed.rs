@@ -1,32 +1,28 @@
-//! Blocks of zstd in both images, opened: what of a segment's blocks can be made from the base's, and how.
+//! Blocks of zstd and deflate in both images, opened: what of a segment's blocks can be made from the base's, and how.
 
 use super::content::{HASHED_BYTES, Table};
 use super::ranges::common;
 use super::scan::matches;
+use super::streams::{self, Packer, Place};
 use crate::Result;
 use crate::layout::{Extent, ReadAt};
-use crate::zstd::{MAGIC, header_bytes};
 use mainstay_core::bundle::patch::{From, Op, Transform};
-use mainstay_core::bundle::recode::{Tables, block_bytes};
+use mainstay_core::bundle::recode::{Codec, Tables};
 use mainstay_core::limits::{PART_MADE_BYTES_MAX, PART_SOURCES_BYTES_MAX, PART_SOURCES_MAX};
 use std::collections::BTreeMap;
 
-/// A block of a frame.
+/// A block of a frame or a stream.
 #[derive(Clone, Copy, Debug)]
 struct Block {
-    /// In the image.
-    at: u64,
-    bytes: u32,
+    place: Place,
     /// Where it stands, opened; nowhere in a list that is not searched.
     opened_at: u64,
     opened: u32,
     /// How many blocks before it have to be opened before it, for what it takes over.
     behind: u32,
-    /// A frame's first.
-    first: bool,
 }
 
-/// Blocks of zstd in an image.
+/// Blocks in an image.
 #[derive(Default)]
 pub struct Blocks {
     list: Vec<Block>,
@@ -55,13 +51,15 @@ impl Work {
 }
 
 impl Blocks {
-    /// Those of frames that have something in common with `changed`: where they stand.
+    /// Those of frames and streams that have something in common with `changed`: where they stand.
     pub fn places(image: &dyn ReadAt, changed: &[Extent]) -> Result<Blocks> {
         let mut blocks = Blocks::default();
-        each_frame(image, &mut |list| {
-            let frame = Extent { at: list[0].at, bytes: end_of(list) - list[0].at };
-            if !common(&[frame], changed).is_empty() {
-                blocks.list.extend_from_slice(list);
+        streams::each(image, &mut vec![0; PLACED_BYTES_MOST], &mut |list| {
+            let Some(all) = list.first().zip(list.last()) else { return Ok(true) };
+            let (at, end) = (all.0.bytes().start, all.1.bytes().end);
+            if !common(&[Extent { at, bytes: end - at }], changed).is_empty() {
+                let block = |place: &Place| Block { place: *place, opened_at: 0, opened: 0, behind: 0 };
+                blocks.list.extend(list.iter().map(block));
             }
             Ok(true)
         })?;
@@ -76,37 +74,54 @@ impl Blocks {
     /// All that can be opened, opened, up to a bound, and searchable.
     pub fn opened(image: &dyn ReadAt, threads: usize) -> Result<Blocks> {
         let (mut blocks, mut work) = (Blocks::default(), Work::new());
-        each_frame(image, &mut |list| blocks.open(image, list, &mut work))?;
+        streams::each(image, &mut vec![0; PLACED_BYTES_MOST], &mut |list| {
+            blocks.open(image, list, &mut work)
+        })?;
         if blocks.content.len() >= HASHED_BYTES {
             blocks.table = Some(Table::of(&&blocks.content[..], threads)?);
         }
         Ok(blocks)
     }
 
-    /// Takes a frame's blocks, as far as they can be opened. `false`: there is no more room.
-    fn open(&mut self, image: &dyn ReadAt, list: &[Block], work: &mut Work) -> Result<bool> {
+    /// Takes a frame's blocks, as far as they can be opened, or a stream's. `false`: there is no more room.
+    fn open(&mut self, image: &dyn ReadAt, list: &[Place], work: &mut Work) -> Result<bool> {
         work.tables.forget();
         let begins = self.list.len();
-        for block in list {
-            if block.bytes as usize > PART_MADE_BYTES_MAX {
-                break; // a gateway has no room for it
-            }
+        for place in list {
             let Work { tables, alone, block: whole, opened } = work;
-            let whole = &mut whole[..block.bytes as usize];
-            image.read_at(block.at, whole)?;
-            let Ok((_, made)) = tables.open(whole, opened) else { break };
+            let (bytes, bit) = (place.bytes(), (place.from % 8) as usize);
+            let length = (bytes.end - bytes.start) as usize;
+            if length > PART_MADE_BYTES_MAX {
+                match place.packer {
+                    Packer::Zstd => break, // a gateway has no room for it
+                    Packer::Deflate => continue,
+                }
+            }
+            let whole = &mut whole[..length];
+            image.read_at(bytes.start, whole)?;
+            let made = match place.packer {
+                Packer::Zstd => match tables.open(whole, opened) {
+                    Ok((_, made)) => made,
+                    Err(_) => break,
+                },
+                Packer::Deflate => match tables.open_deflate(whole, bit, opened) {
+                    Ok((_, made)) => made,
+                    Err(_) => continue,
+                },
+            };
             if self.content.len() + made > CONTENT_BYTES_MAX {
                 return Ok(false);
             }
             let opened_at = self.content.len() as u64;
             self.content.extend_from_slice(&opened[..made]);
             let mut behind = 0;
-            while !opens(image, &self.list[self.list.len() - behind..], whole, alone, opened)?
+            while place.packer == Packer::Zstd
+                && !opens(image, &self.list[self.list.len() - behind..], whole, alone, opened)?
                 && behind < self.list.len() - begins
             {
                 behind += 1;
             }
-            self.list.push(Block { opened_at, opened: made as u32, behind: behind as u32, ..*block });
+            self.list.push(Block { place: *place, opened_at, opened: made as u32, behind: behind as u32 });
         }
         Ok(true)
     }
@@ -123,8 +138,9 @@ fn opens(
     tables.forget();
     let mut whole = Vec::new();
     for before in before {
-        whole.resize(before.bytes as usize, 0);
-        image.read_at(before.at, &mut whole)?;
+        let bytes = before.place.bytes();
+        whole.resize((bytes.end - bytes.start) as usize, 0);
+        image.read_at(bytes.start, &mut whole)?;
         if tables.open(&whole, opened).is_err() {
             return Ok(false);
         }
@@ -132,71 +148,20 @@ fn opens(
     Ok(tables.open(block, opened).is_ok())
 }
 
-/// Walks through all that looks like a frame; `take` says whether to go on.
-fn each_frame(image: &dyn ReadAt, take: &mut dyn FnMut(&[Block]) -> Result<bool>) -> Result<()> {
-    let (mut window, mut at) = (vec![0; WINDOW_BYTES], 0);
-    while at + HEADER_BYTES_MAX < image.bytes() {
-        let bytes = (image.bytes() - at).min(WINDOW_BYTES as u64) as usize;
-        let window = &mut window[..bytes];
-        image.read_at(at, window)?;
-        let found = window.windows(MAGIC.len()).position(|four| four == MAGIC);
-        let Some(found) = found else {
-            at += (bytes - (MAGIC.len() - 1)) as u64;
-            continue;
-        };
-        at += found as u64;
-        match frame(image, at)? {
-            Some(list) if !list.is_empty() => {
-                if !take(&list)? {
-                    return Ok(());
-                }
-                at = end_of(&list);
-            }
-            _ => at += MAGIC.len() as u64,
-        }
-    }
-    Ok(())
-}
-
-fn end_of(list: &[Block]) -> u64 {
-    list.last().map_or(0, |last| last.at + u64::from(last.bytes))
-}
-
-/// The blocks of the frame that seems to begin there; none where it cannot be one.
-fn frame(image: &dyn ReadAt, at: u64) -> Result<Option<Vec<Block>>> {
-    let mut head = [0; HEADER_BYTES_MAX as usize];
-    let bytes = (image.bytes() - at).min(HEADER_BYTES_MAX) as usize;
-    image.read_at(at, &mut head[..bytes])?;
-    let (mut list, mut here) = (Vec::new(), at + header_bytes(&head[..bytes]) as u64);
-    loop {
-        let mut head = [0; 3];
-        if here + 3 > image.bytes() {
-            return Ok(None);
-        }
-        image.read_at(here, &mut head)?;
-        let Ok(bytes) = block_bytes(&head) else { return Ok(None) };
-        if here + bytes as u64 > image.bytes() || list.len() == FRAME_BLOCKS_MAX {
-            return Ok(None);
-        }
-        let first = list.is_empty();
-        list.push(Block { at: here, bytes: bytes as u32, opened_at: 0, opened: 0, behind: 0, first });
-        here += bytes as u64;
-        if head[0] & 1 == 1 {
-            return Ok(Some(list));
-        }
-    }
-}
-
 /// A part of a segment that is made opened, and closed.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Closed {
+    /// Of what.
+    pub codec: Codec,
     /// Where in the segment, and how long.
     pub from: usize,
     pub bytes: usize,
+    /// The bit of its last byte at which it ends; 0: with it.
+    end_bit: u8,
     /// The items.
     pub made: Vec<u8>,
-    /// Place in the base, blocks, opened bytes.
-    pub sources: Vec<(u64, u8, u32)>,
+    /// Place in the base, blocks, opened bytes; of deflate the first two in bits.
+    pub sources: Vec<(u64, u32, u32)>,
     /// What these open to.
     pub opened: Vec<u8>,
     /// How the items are made from that.
@@ -212,20 +177,20 @@ pub fn parts(
     copied: &dyn Fn(usize, usize) -> bool,
 ) -> Result<Vec<Closed>> {
     let end = at + content.len() as u64;
-    let first = new.list.partition_point(|block| block.at < at);
-    let within = |block: &Block| block.at + u64::from(block.bytes) <= end;
-    let blocks = &new.list[first..];
-    if !blocks.first().is_some_and(within) {
+    let first = new.list.partition_point(|block| block.place.bytes().start < at);
+    let blocks = new.list[first..].iter().map(|block| block.place);
+    let mut blocks = blocks.take_while(|place| place.bytes().end <= end).peekable();
+    if blocks.peek().is_none() {
         return Ok(Vec::new());
     }
     let (mut out, mut row) = (Vec::new(), Row::new());
-    for block in blocks.iter().take_while(|block| within(block)) {
-        let (from, bytes) = ((block.at - at) as usize, block.bytes as usize);
-        if copied(from, bytes) {
+    for place in blocks {
+        let bytes = place.bytes();
+        if copied((bytes.start - at) as usize, (bytes.end - bytes.start) as usize) {
             out.extend(row.end());
-        } else if !row.goes_on(content, from, bytes, block.first) {
+        } else if !row.goes_on(content, at, &place) {
             out.extend(row.end());
-            row.goes_on(content, from, bytes, block.first);
+            row.goes_on(content, at, &place);
         }
     }
     out.extend(row.end());
@@ -233,7 +198,23 @@ pub fn parts(
         base.explain(part)?;
     }
     out.retain(|part| !part.sources.is_empty());
+    fill_last_bytes(&mut out, content);
     Ok(out)
+}
+
+/// Where a part ends in the midst of a byte, and none begins there, the rest of it is made as it is.
+fn fill_last_bytes(parts: &mut [Closed], content: &[u8]) {
+    let begins: Vec<_> =
+        parts.iter().map(|part| (part.from, part.codec)).skip(1).map(Some).chain([None]).collect();
+    for (part, next) in parts.iter_mut().zip(begins) {
+        let end = part.from + part.bytes;
+        let shared =
+            next.is_some_and(|(from, codec)| from == end && matches!(codec, Codec::Deflate { bit: 1.. }));
+        if part.end_bit > 0 && !shared {
+            part.made.extend([2, 8 - part.end_bit, content[end - 1] >> part.end_bit]);
+            extra(&mut part.ops, 3);
+        }
+    }
 }
 
 /// A part in the making.
@@ -262,7 +243,19 @@ impl Row {
     }
 
     /// Takes a block, if it can be made again behind those that the part has.
-    fn goes_on(&mut self, content: &[u8], from: usize, bytes: usize, first: bool) -> bool {
+    fn goes_on(&mut self, content: &[u8], at: u64, place: &Place) -> bool {
+        match place.packer {
+            Packer::Zstd => self.zstd(content, at, place),
+            Packer::Deflate => self.deflate(content, at, place),
+        }
+    }
+
+    fn zstd(&mut self, content: &[u8], at: u64, place: &Place) -> bool {
+        let (bytes, first) = (place.bytes(), place.first);
+        let (from, bytes) = ((bytes.start - at) as usize, (bytes.end - bytes.start) as usize);
+        if self.part.as_ref().is_some_and(|part| part.codec != Codec::Zstd) {
+            return false;
+        }
         let (begins, made) =
             self.part.as_ref().map_or((from, 0), |part| (part.from + part.bytes, part.made.len()));
         let gap = from - begins;
@@ -274,19 +267,101 @@ impl Row {
         let Ok((_, opened)) = self.opening.open(block, &mut self.opened) else { return false };
         let opened = &self.opened[..opened];
         let again = self.closing.close(opened, &mut self.closed);
-        let fits = gap <= GAP_MOST && made + ITEM_HEADS + gap + opened.len() <= PART_MADE_BYTES_MAX;
+        let most = if made == 0 { PART_MADE_BYTES_MAX } else { MADE_TOGETHER_MOST };
+        let fits = gap <= GAP_MOST && made + ITEM_HEADS + gap + opened.len() <= most;
         if !fits || again.is_err() || again.is_ok_and(|(_, written)| self.closed[..written] != *block) {
             return false;
         }
-        let part = self.part.get_or_insert_with(|| Closed { from, ..Closed::default() });
+        let part = self.part.get_or_insert_with(|| Closed::at(from, Codec::Zstd));
         if gap > 0 {
-            part.made.push(0);
-            part.made.extend_from_slice(&(gap as u16).to_le_bytes());
-            part.made.extend_from_slice(&content[begins..from]);
+            part.plain(&content[begins..from]);
         }
         part.made.push(if first { 2 } else { 1 });
         part.made.extend_from_slice(opened);
         part.bytes += gap + bytes;
+        true
+    }
+
+    fn deflate(&mut self, content: &[u8], at: u64, place: &Place) -> bool {
+        let bytes = place.bytes();
+        let (from, bit) = ((bytes.start - at) as usize, (place.from % 8) as u8);
+        let (end, end_bit) = ((bytes.end - at) as usize, (place.to % 8) as u8);
+        let Ok((_, opened)) = self.opening.open_deflate(&content[from..], bit.into(), &mut self.opened)
+        else {
+            return false;
+        };
+        let opened = &self.opened[..opened];
+        let closed = &mut self.closed[..end - from];
+        closed[0] = content[from];
+        let again = self.closing.close_deflate(opened, bit.into(), closed);
+        let mask = if end_bit > 0 { (1u8 << end_bit) - 1 } else { 0xff };
+        let same = again.is_ok_and(|(_, to)| to as u64 == place.to - 8 * bytes.start)
+            && closed[..end - from - 1] == content[from..end - 1]
+            && (closed[end - from - 1] ^ content[end - 1]) & mask == 0;
+        if !same || opened.len() + ITEM_HEADS + LAST_ITEM > PART_MADE_BYTES_MAX {
+            return false;
+        }
+        let part = match &mut self.part {
+            Some(part) => {
+                let goes_on = matches!(part.codec, Codec::Deflate { .. })
+                    && part.made.len() + opened.len() + 2 * ITEM_HEADS + GAP_MOST + LAST_ITEM
+                        <= MADE_TOGETHER_MOST
+                    && part.gap(content, from, bit);
+                if !goes_on {
+                    return false;
+                }
+                part
+            }
+            none => {
+                let begins = from + usize::from(bit > 0);
+                none.insert(Closed::at(begins, Codec::Deflate { bit }))
+            }
+        };
+        part.made.push(1);
+        part.made.extend_from_slice(opened);
+        (part.bytes, part.end_bit) = (end - part.from, end_bit);
+        true
+    }
+}
+
+impl Closed {
+    fn at(from: usize, codec: Codec) -> Closed {
+        Closed {
+            codec,
+            from,
+            bytes: 0,
+            end_bit: 0,
+            made: Vec::new(),
+            sources: Vec::new(),
+            opened: Vec::new(),
+            ops: Vec::new(),
+        }
+    }
+
+    fn plain(&mut self, bytes: &[u8]) {
+        self.made.push(0);
+        self.made.extend_from_slice(&(bytes.len() as u16).to_le_bytes());
+        self.made.extend_from_slice(bytes);
+    }
+
+    /// Goes on to where the next block of deflate begins; `false`: that is too far, or not to be made.
+    fn gap(&mut self, content: &[u8], from: usize, bit: u8) -> bool {
+        let end = self.from + self.bytes;
+        // In the byte in which this one ends.
+        if from + 1 == end && self.end_bit > 0 {
+            return self.end_bit == bit;
+        }
+        let filled = self.end_bit == 0 || content[end - 1] >> self.end_bit == 0;
+        if from < end || from - end > GAP_MOST || !filled {
+            return false;
+        }
+        // What stands there fills the last byte with zeros first.
+        if from > end || self.end_bit > 0 {
+            self.plain(&content[end..from]);
+        }
+        if bit > 0 {
+            self.made.extend([2, bit, content[from] & ((1 << bit) - 1)]);
+        }
         true
     }
 }
@@ -313,7 +388,11 @@ impl Blocks {
         let mut taken: Vec<std::ops::Range<usize>> = Vec::new();
         let mut used = 0;
         for (bytes, index) in best {
-            if bytes < HIT_LEAST || taken.iter().any(|range| range.contains(&index)) {
+            let of_it = matches!(
+                (self.list[index].place.packer, part.codec),
+                (Packer::Zstd, Codec::Zstd) | (Packer::Deflate, Codec::Deflate { .. })
+            );
+            if bytes < HIT_LEAST || !of_it || taken.iter().any(|range| range.contains(&index)) {
                 continue;
             }
             let mut begins = index;
@@ -338,7 +417,12 @@ impl Blocks {
             let from = blocks[0].opened_at as usize;
             let bytes: usize = blocks.iter().map(|block| block.opened as usize).sum();
             part.opened.extend_from_slice(&self.content[from..from + bytes]);
-            part.sources.push((blocks[0].at, range.len() as u8, bytes as u32));
+            let first = blocks[0].place;
+            let (place, length) = match first.packer {
+                Packer::Zstd => (first.from / 8, range.len() as u64),
+                Packer::Deflate => (first.from, first.to - first.from),
+            };
+            part.sources.push((place, length as u32, bytes as u32));
         }
         let mut at = 0;
         for found in matches(&part.opened, &part.made) {
@@ -392,19 +476,19 @@ pub fn ops_between(ops: &[Op], from: usize, to: usize) -> Vec<Op> {
     out
 }
 
-/// RFC 8878, section 3.1.1.1.
-const HEADER_BYTES_MAX: u64 = 18;
-/// Blocks of 128 KiB: what claims to be a frame of more than 8 GiB is none.
-const FRAME_BLOCKS_MAX: usize = 1 << 16;
 /// With its header.
 const BLOCK_BYTES_MOST: usize = 128 * 1024 + 3;
 /// What of the base is opened at most: memory for it and its table.
 const CONTENT_BYTES_MAX: usize = 192 << 20;
-/// Read anew behind each frame, so not much more than one of these has.
-const WINDOW_BYTES: usize = 64 << 10;
+/// A block of deflate, opened, behind which the next one is still found.
+const PLACED_BYTES_MOST: usize = 1 << 20;
 /// Between two blocks stand the end of a frame and the head of the next.
 const GAP_MOST: usize = 64;
+/// Blocks are put into one part up to this many bytes, opened: a larger part has fewer sources to itself.
+const MADE_TOGETHER_MOST: usize = 48 << 10;
 /// Before a gap, and before a block.
 const ITEM_HEADS: usize = 4;
+/// The bits that fill a part's last byte.
+const LAST_ITEM: usize = 3;
 /// What is worth a place among the sources.
 const HIT_LEAST: u64 = 256;

@@ -194,8 +194,8 @@ impl<'a> Row<'a> {
         for part in &draft.closed {
             parts.extend((at < part.from).then(|| plain(at, part.from)));
             at = part.from + part.bytes;
-            let Closed { bytes: length, made: items, sources, opened, ops, .. } = part;
-            parts.push(Part::Closed { length: *length, sources, opened, items, ops });
+            let Closed { codec, bytes: length, made: items, sources, opened, ops, .. } = part;
+            parts.push(Part::Closed { codec: *codec, length: *length, sources, opened, items, ops });
         }
         parts.extend((at < draft.content.len()).then(|| plain(at, draft.content.len())));
         for (mut state, begins) in [(self.state.clone(), false), (Box::default(), true)] {

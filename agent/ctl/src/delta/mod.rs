@@ -30,6 +30,7 @@ mod prove;
 mod ranges;
 mod repeats;
 mod scan;
+mod streams;
 mod suffix;
 mod votes;
 

@@ -109,9 +109,12 @@ pub struct Lent {
 }
 
 /// Zeroed where it stands: made on the stack and moved, it would be resident twice.
+fn zeroed<T: FromZeros>() -> Box<T> {
+    T::new_box_zeroed().unwrap_or_else(|_| std::alloc::handle_alloc_error(std::alloc::Layout::new::<T>()))
+}
+
 fn state() -> Box<PatchState> {
-    let no_memory = |_| std::alloc::handle_alloc_error(std::alloc::Layout::new::<PatchState>());
-    let mut state = PatchState::new_box_zeroed().unwrap_or_else(no_memory);
+    let mut state: Box<PatchState> = zeroed();
     state.reset();
     state
 }
@@ -122,7 +125,7 @@ impl Memory for Lent {
     }
     fn recode(&mut self) -> (&mut PatchState, &mut Tables) {
         let Lent { patch, tables, .. } = self;
-        (patch.get_or_insert_with(state), tables.get_or_insert_default())
+        (patch.get_or_insert_with(state), tables.get_or_insert_with(zeroed))
     }
     fn index(&mut self) -> &mut [Entry] {
         if self.index.is_empty() {

@@ -5,9 +5,12 @@ use super::{Result, Unopened};
 
 /// Up to 32 bits that begin at bit `at` of `bytes`, the lowest first; zeros beyond the end.
 fn at(bytes: &[u8], at: usize) -> u32 {
-    let mut word = [0; 8];
     let from = bytes.get(at / 8..).unwrap_or_default();
-    word.iter_mut().zip(from).for_each(|(to, byte)| *to = *byte);
+    let word = from.first_chunk().copied().unwrap_or_else(|| {
+        let mut word = [0; 8];
+        word.iter_mut().zip(from).for_each(|(to, byte)| *to = *byte);
+        word
+    });
     (u64::from_le_bytes(word) >> (at % 8)) as u32
 }
 
@@ -24,7 +27,17 @@ pub struct Forward<'a> {
 
 impl<'a> Forward<'a> {
     pub const fn new(bytes: &'a [u8]) -> Self {
-        Forward { bytes, at: 0 }
+        Forward::at(bytes, 0)
+    }
+
+    /// From a bit on.
+    pub const fn at(bytes: &'a [u8], bit: usize) -> Self {
+        Forward { bytes, at: bit }
+    }
+
+    /// The bit that is read next.
+    pub const fn place(&self) -> usize {
+        self.at
     }
 
     /// What the next `bits` are, at most 31.
@@ -97,7 +110,7 @@ impl<'a> Backward<'a> {
     }
 }
 
-/// Writes what [`Backward`] reads, from its end on.
+/// Writes what [`Backward`] reads, from its end on; or what [`Forward`] does, from the beginning.
 pub struct Writer<'a> {
     out: &'a mut [u8],
     at: usize,
@@ -108,6 +121,33 @@ pub struct Writer<'a> {
 impl<'a> Writer<'a> {
     pub const fn new(out: &'a mut [u8]) -> Self {
         Writer { out, at: 0, held: 0, bits: 0 }
+    }
+
+    /// From a bit of the first byte on, 0 to 7; the bits below it stay.
+    pub fn behind(out: &'a mut [u8], bit: u32) -> Self {
+        let held = out.first().copied().map_or(0, |byte| low(byte.into(), bit));
+        Writer { out, at: 0, held: held.into(), bits: bit }
+    }
+
+    /// The bit that is written next.
+    pub const fn place(&self) -> usize {
+        8 * self.at + self.bits as usize
+    }
+
+    /// Zeros up to a byte's end; how many bytes there are.
+    pub fn fill(&mut self) -> Result<usize> {
+        if self.bits > 0 {
+            self.byte()?;
+        }
+        Ok(self.at)
+    }
+
+    /// Bytes as they are, from a byte's beginning on.
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        let at = self.fill()?;
+        self.at += bytes.len();
+        self.out.get_mut(at..self.at).ok_or(Unopened)?.copy_from_slice(bytes);
+        Ok(())
     }
 
     /// The lowest `bits` of `value`, at most 31.
@@ -132,9 +172,6 @@ impl<'a> Writer<'a> {
     /// Ends with a one bit; how many bytes there are.
     pub fn end(mut self) -> Result<usize> {
         self.put(1, 1)?;
-        if self.bits > 0 {
-            self.byte()?;
-        }
-        Ok(self.at)
+        self.fill()
     }
 }

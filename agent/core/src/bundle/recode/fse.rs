@@ -2,6 +2,7 @@
 
 use super::bits::{Backward, Forward, Writer};
 use super::{Result, Unopened};
+use zerocopy::FromZeros;
 
 /// Accuracy log of the largest table: match lengths and literal lengths have 9.
 const LOG_MAX: u32 = 9;
@@ -10,7 +11,7 @@ const STATES_MAX: usize = 1 << LOG_MAX;
 const SYMBOLS_MAX: usize = 53;
 
 /// A table, for reading and writing.
-#[derive(Clone)]
+#[derive(Clone, FromZeros)]
 pub struct Table {
     log: u32,
     /// By state: its symbol, and its number among the symbol's states plus their count (from 1).

@@ -3,12 +3,13 @@
 use super::bits::{Backward, Writer};
 use super::fse;
 use super::{Result, Unopened};
+use zerocopy::FromZeros;
 
 /// The longest code, bits.
 const BITS_MAX: u32 = 11;
 
 /// A code, for reading and writing.
-#[derive(Clone)]
+#[derive(Clone, FromZeros)]
 pub struct Code {
     /// Of the longest word; 0: no code yet.
     bits: u32,
@@ -21,6 +22,11 @@ pub struct Code {
 impl Code {
     pub const fn new() -> Self {
         Code { bits: 0, words: [(0, 0); 1 << BITS_MAX], symbols: [(0, 0); 256] }
+    }
+
+    /// No code any more.
+    pub const fn forget(&mut self) {
+        self.bits = 0;
     }
 
     /// Is there one?

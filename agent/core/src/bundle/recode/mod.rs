@@ -18,17 +18,20 @@
 //! send it closes it once, and compares.
 
 mod bits;
+mod deflate;
 mod fse;
 mod huffman;
 mod parts;
 
 #[cfg(any(test, feature = "author"))]
-pub use parts::{Part, patch_parts};
+pub use parts::{Codec, Part, patch_parts};
 pub use parts::{Room, unpatch_parts};
 
 use bits::{Backward, Writer};
+use deflate::Codes;
 use fse::Table;
 use huffman::Code;
+use zerocopy::FromZeros;
 
 /// A block that cannot be opened, or items that cannot be closed. Why is not said: who packs sends it as it is, and on a gateway only a base
 /// that has drifted has such, which the segment's digest says.
@@ -37,7 +40,8 @@ pub struct Unopened;
 
 type Result<T> = core::result::Result<T, Unopened>;
 
-/// What a block may take over from the one before it.
+/// What blocks are opened and closed with, and what a block of zstd may take over from the one before it.
+#[derive(FromZeros)] // too large for a stack: a heap gives it zeroed, which is as new
 pub struct Tables {
     code: Code,
     /// Literal lengths, offsets, match lengths; and whether they are known.
@@ -45,18 +49,26 @@ pub struct Tables {
     known: [bool; 3],
     /// To work in.
     spare: Table,
+    /// Of deflate's block, which takes over nothing.
+    deflate: Codes,
 }
 
 impl Tables {
     /// As at the beginning of a frame.
     pub const fn new() -> Self {
         const TABLE: Table = Table::new();
-        Tables { code: Code::new(), tables: [TABLE; 3], known: [false; 3], spare: Table::new() }
+        Tables {
+            code: Code::new(),
+            tables: [TABLE; 3],
+            known: [false; 3],
+            spare: Table::new(),
+            deflate: Codes::new(),
+        }
     }
 
     /// A frame begins.
     pub fn forget(&mut self) {
-        self.code = Code::new();
+        self.code.forget();
         self.known = [false; 3];
     }
 
@@ -125,6 +137,21 @@ impl Tables {
         to.at += written;
         same(head.bytes(), to.at)?;
         Ok((opened.len() - records.len() + used, to.at))
+    }
+
+    /// Opens the block of deflate that begins at bit `bit` of `from`: how many bits it has, and how many bytes of `out` it takes.
+    pub fn open_deflate(&mut self, from: &[u8], bit: usize, out: &mut [u8]) -> Result<(usize, usize)> {
+        self.deflate.open(from, bit, out)
+    }
+
+    /// Closes a block of deflate at the beginning of `opened` behind the lowest `bit` bits of `out`: how many of its bytes that are,
+    /// and at which bit of `out` the block ends.
+    pub fn close_deflate(&mut self, opened: &[u8], bit: u32, out: &mut [u8]) -> Result<(usize, usize)> {
+        let mut to = Writer::behind(out, bit);
+        let used = self.deflate.close(opened, &mut to)?;
+        let end = to.place();
+        to.fill()?;
+        Ok((used, end))
     }
 
     /// Reads a code's description where there is one; how long it is.
@@ -473,8 +500,13 @@ struct Lengths(&'static [(u32, u8)]);
 
 impl Lengths {
     fn value(&self, code: u8, bits: &mut Backward<'_>) -> Result<u32> {
+        self.beyond(code, |width| bits.take(width))
+    }
+
+    /// The length that a code and its bits are; `take` reads so many.
+    fn beyond(&self, code: u8, take: impl FnOnce(u32) -> u32) -> Result<u32> {
         let (begins, width) = self.0.get(usize::from(code)).copied().ok_or(Unopened)?;
-        Ok(begins + bits.take(width.into()))
+        Ok(begins + take(width.into()))
     }
 
     /// The code of a length, and its bits.

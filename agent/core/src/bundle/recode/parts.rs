@@ -1,20 +1,25 @@
-//! A segment in parts: such as patches make, and such as are blocks of zstd that patches make opened.
+//! A segment in parts: such as patches make, and such as are blocks of zstd or deflate that patches make opened.
 //!
 //! ```text
 //! plain    0 | content length (u24) | frame length (u24) | patch frame, as of the segment
-//! closed   1 | content length (u24) | frame length (u24) | opened length (u24)
+//! zstd     1 | content length (u24) | frame length (u24) | opened length (u24)
 //!            | sources (u8) | each: place in the base (u40), its blocks (u8), their opened length (u24)
 //!            | patch frame, whose base are the opened sources in a row
+//! deflate  2 | the same, but for a byte before the sources: the bit at which it begins in the last byte of the part before, or 0;
+//!            | and places and lengths of sources are in bits (u40, u24)
 //! ```
 //! All numbers are little endian; parts follow each other until the segment is full. What a closed part's patch makes is items:
 //!
 //! ```text
-//! 0 | length (u16) | bytes as they are            1 | an opened block            2 | the same, and a frame of zstd begins with it
+//! zstd     0 | length (u16) | bytes as they are            1 | an opened block            2 | the same, and a frame begins with it
+//! deflate  0 | length (u16) | zeros up to a byte's end, and bytes as they are             1 | an opened block
+//!          2 | how many (u8) | so many bits, 1 to 8, the lowest of a byte
 //! ```
 //! A base that is not what it was cannot be opened, or opens to something else. Then a part's bytes are zeros, its patch is read all the
 //! same, and the segment's digest refuses: as with patches, nothing that is learned depends on the base.
 
 use super::Tables;
+use super::bits::Writer;
 use crate::bundle::patch::{Base, PatchState, unpatch};
 #[cfg(any(test, feature = "author"))]
 use crate::bundle::patch::{Op, patch};
@@ -54,7 +59,16 @@ pub fn unpatch_parts(
             .ok_or_else(|| fault!(Corrupt, "parts: one of {length} bytes at {filled} of its segment"))?;
         match kind {
             0 => unpatch(rest.bytes(frame_length)?, at + filled as u64, state, base, place)?,
-            1 => closed(&mut rest, frame_length, state, base, room, place)?,
+            1 => closed(&mut rest, Codec::Zstd, frame_length, state, base, room, place)?,
+            2 => {
+                let bit = rest.length(1)? as u8;
+                let shared = usize::from(bit > 0);
+                let place = filled.checked_sub(shared).and_then(|from| out.get_mut(from..filled + length));
+                let place = place.filter(|_| bit < 8).ok_or_else(|| {
+                    fault!(Corrupt, "parts: one that begins at bit {bit}, at {filled} of its segment")
+                })?;
+                closed(&mut rest, Codec::Deflate { bit }, frame_length, state, base, room, place)?;
+            }
             kind => return Err(fault!(Unsupported, "parts: of an unknown kind, {kind}")),
         }
         filled += length;
@@ -63,6 +77,18 @@ pub fn unpatch_parts(
         [] => Ok(()),
         rest => Err(fault!(Corrupt, "parts: {} bytes behind the last one", rest.len())),
     }
+}
+
+/// What has packed a part's blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codec {
+    /// RFC 8878.
+    Zstd,
+    /// RFC 1951.
+    Deflate {
+        /// The bit of the last byte before the part at which it begins, 1 to 7; or 0.
+        bit: u8,
+    },
 }
 
 /// A part of a segment, for who makes them.
@@ -78,10 +104,12 @@ pub enum Part<'a> {
     },
     /// Blocks, made opened.
     Closed {
+        /// Of what.
+        codec: Codec,
         /// Bytes of the segment.
         length: usize,
-        /// Where blocks of the base begin, how many they are, and how many bytes they open to.
-        sources: &'a [(u64, u8, u32)],
+        /// Where blocks of the base begin, how many they are (of deflate in bits, both), and how many bytes they open to.
+        sources: &'a [(u64, u32, u32)],
         /// What all of these open to.
         opened: &'a [u8],
         /// The items.
@@ -113,15 +141,23 @@ pub fn patch_parts(
                 patch(ops, None, 0, state, &mut Opened(opened), items)?
             }
         };
-        number(&mut out, matches!(part, Part::Closed { .. }).into(), 1);
+        let kind = match part {
+            Part::Plain { .. } => 0,
+            Part::Closed { codec: Codec::Zstd, .. } => 1,
+            Part::Closed { codec: Codec::Deflate { .. }, .. } => 2,
+        };
+        number(&mut out, kind, 1);
         number(&mut out, *length as u64, 3);
         number(&mut out, frame.len() as u64, 3);
-        if let Part::Closed { sources, items, .. } = part {
+        if let Part::Closed { codec, sources, items, .. } = part {
+            if let Codec::Deflate { bit } = codec {
+                number(&mut out, (*bit).into(), 1);
+            }
             number(&mut out, items.len() as u64, 3);
             number(&mut out, sources.len() as u64, 1);
             for (place, blocks, bytes) in *sources {
                 number(&mut out, *place, 5);
-                number(&mut out, (*blocks).into(), 1);
+                number(&mut out, (*blocks).into(), codec.length_bytes());
                 number(&mut out, (*bytes).into(), 3);
             }
         }
@@ -134,8 +170,19 @@ pub fn patch_parts(
     }
 }
 
+impl Codec {
+    /// Of how many bytes the number is that says how long a source is.
+    const fn length_bytes(self) -> usize {
+        match self {
+            Codec::Zstd => 1,
+            Codec::Deflate { .. } => 3,
+        }
+    }
+}
+
 fn closed(
     rest: &mut Bytes<'_>,
+    codec: Codec,
     frame_length: usize,
     state: &mut PatchState,
     base: &mut dyn Base,
@@ -151,9 +198,14 @@ fn closed(
     let opened = opened.get_mut(..PART_SOURCES_BYTES_MAX).ok_or_else(too_much)?;
     let made = made.get_mut(..PART_MADE_BYTES_MAX).ok_or_else(too_much)?;
     for _ in 0..sources {
-        let (place, blocks, bytes) = (rest.number(5)?, rest.length(1)?, rest.length(3)?);
+        let (place, blocks) = (rest.number(5)?, rest.length(codec.length_bytes())?);
+        let bytes = rest.length(3)?;
         let source = opened.get_mut(end..end + bytes).ok_or_else(too_much)?;
-        if !open(place, blocks, tables, base, made, source)? {
+        let there = match codec {
+            Codec::Zstd => open(place, blocks, tables, base, made, source)?,
+            Codec::Deflate { .. } => open_deflate(place, blocks, tables, base, made, source)?,
+        };
+        if !there {
             source.fill(0);
         }
         end += bytes;
@@ -161,7 +213,11 @@ fn closed(
     let place = made.get_mut(..made_bytes).ok_or_else(too_much)?;
     let mut source = Opened(opened.get(..end).unwrap_or_default());
     unpatch(rest.bytes(frame_length)?, 0, state, &mut source, place)?;
-    if close(place, tables, out).is_none() {
+    let closed = match codec {
+        Codec::Zstd => close(place, tables, out),
+        Codec::Deflate { bit } => close_deflate(place, bit.into(), tables, out),
+    };
+    if closed.is_none() {
         out.fill(0);
     }
     Ok(())
@@ -187,6 +243,26 @@ fn open(
         (at, filled) = (at + bytes as u64, filled + made);
     }
     Ok(filled == out.len())
+}
+
+/// Opens all blocks of deflate in `bits` of the base from bit `place` on, and fills `out`; can it be done? `whole`: for these as they are.
+fn open_deflate(
+    place: u64,
+    bits: usize,
+    tables: &mut Tables,
+    base: &mut dyn Base,
+    whole: &mut [u8],
+    out: &mut [u8],
+) -> Result<bool> {
+    let (mut at, mut filled) = ((place % 8) as usize, 0);
+    let end = at + bits;
+    let Some(from) = read(base, place / 8, end.div_ceil(8), whole)? else { return Ok(false) };
+    while at < end {
+        let room = out.get_mut(filled..).unwrap_or_default();
+        let Ok((used, made)) = tables.open_deflate(from, at, room) else { return Ok(false) };
+        (at, filled) = (at + used, filled + made);
+    }
+    Ok(at == end && filled == out.len())
 }
 
 /// `bytes` of the base from `at` on, in `place`, if it has them.
@@ -221,6 +297,31 @@ fn close(items: &[u8], tables: &mut Tables, out: &mut [u8]) -> Option<()> {
         (rest, filled) = (behind.get(used..)?, filled + made);
     }
     (filled == out.len()).then_some(())
+}
+
+/// Closes items behind the lowest `bit` bits of `out`, and fills it; `None`, where that cannot be done.
+fn close_deflate(items: &[u8], bit: u32, tables: &mut Tables, out: &mut [u8]) -> Option<()> {
+    let (mut rest, room) = (items, out.len());
+    let mut to = Writer::behind(out, bit);
+    while let [kind, behind @ ..] = rest {
+        let used = match kind {
+            0 => {
+                let ([low, high], behind) = behind.split_first_chunk()?;
+                let length = usize::from(u16::from_le_bytes([*low, *high]));
+                to.bytes(behind.get(..length)?).ok()?;
+                2 + length
+            }
+            1 => tables.deflate.close(behind, &mut to).ok()?,
+            2 => {
+                let ([bits @ 1..=8, value], _) = behind.split_first_chunk()? else { return None };
+                to.put((*value).into(), (*bits).into()).ok()?;
+                2
+            }
+            _ => return None,
+        };
+        rest = behind.get(used..)?;
+    }
+    (to.fill().ok()? == room).then_some(())
 }
 
 fn too_much() -> Fault {

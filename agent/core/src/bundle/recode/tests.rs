@@ -52,3 +52,38 @@ fn what_does_not_fit_its_header_or_its_room_is_not_closed() {
     assert_eq!(tables.open(&BLOCK, &mut out[..17]), Err(Unopened));
     assert!((0..13).all(|length| tables.open(&BLOCK[..length], &mut out).is_err()));
 }
+
+/// Nine times `a`: one literal, and eight at a distance of 1, in words of the fixed code.
+const NINE: [u8; 4] = [0x4b, 0x84, 0x01, 0x00];
+#[rustfmt::skip]
+const NINE_OPENED: [u8; 12] = [
+    0b011, // the last block, of fixed codes
+    0, 0, 1, 0, 0, 1, // a literal, a match
+    b'a',
+    1, 8 - 3, 0, 0, // behind one literal, eight bytes, at a distance of 1
+];
+
+#[test]
+fn a_block_of_deflate_by_hand_opens_as_the_specification_says_and_closes_again_at_any_bit() {
+    let (mut out, mut tables) = (vec![0; 100], Box::<Tables>::default());
+    let word = u32::from_le_bytes(NINE);
+    let bits = 3 + 8 + 7 + 5 + 7;
+    for bit in 0..8 {
+        let moved = ((u64::from(word) << bit) | ((1 << bit) - 1)).to_le_bytes();
+        assert_eq!(tables.open_deflate(&moved, bit, &mut out), Ok((bits, 12)), "bit {bit}");
+        assert_eq!(out[..12], NINE_OPENED);
+        out.fill(0xff);
+        let closed = tables.close_deflate(&[&NINE_OPENED[..], b"more"].concat(), bit as u32, &mut out);
+        assert_eq!(closed, Ok((12, bit + bits)), "bit {bit}");
+        assert_eq!(out[..(bit + bits).div_ceil(8)], moved[..(bit + bits).div_ceil(8)], "bit {bit}");
+    }
+    assert_eq!(tables.open_deflate(&NINE, 0, &mut out[..11]), Err(Unopened));
+    assert_eq!(tables.close_deflate(&NINE_OPENED, 0, &mut out[..3]), Err(Unopened));
+    assert!((0..4).all(|length| tables.open_deflate(&NINE[..length], 0, &mut out).is_err()));
+    assert!((0..12).all(|length| tables.close_deflate(&NINE_OPENED[..length], 0, &mut out).is_err()));
+    for (at, byte) in [(0, 0b001), (0, 0b111), (3, 2), (6, 2), (8, 2)] {
+        let mut opened = NINE_OPENED;
+        opened[at] = byte;
+        assert_eq!(tables.close_deflate(&opened, 0, &mut out), Err(Unopened), "{at}");
+    }
+}

@@ -1,11 +1,13 @@
-//! Blocks of zstd, opened and closed by core, against frames that zstd itself makes.
+//! Blocks of zstd and deflate, opened and closed by core, against what zstd and a library for deflate really make.
+
+mod deflate;
+mod zstd;
 
 use mainstay_core::bundle::Encoding;
 use mainstay_core::bundle::patch::{Base, PatchState, unpatch};
-use mainstay_core::bundle::recode::{Room, Tables, Unopened, unpatch_parts};
+use mainstay_core::bundle::recode::{Room, Tables, unpatch_parts};
 use mainstay_core::limits::{PART_MADE_BYTES_MAX, PART_SOURCES_BYTES_MAX, SEGMENT_BYTES};
 use mainstayctl::delta::{How, Made, make, prove};
-use mainstayctl::zstd::header_bytes;
 
 /// The same numbers each time.
 struct Dice(u64);
@@ -49,90 +51,11 @@ fn contents() -> Vec<Vec<u8>> {
     ]
 }
 
-/// Goal: what zstd has packed is made again to the byte, at every level, block by block, tables taken over included. Method: open
-/// each block of real frames, close what came out with tables of its own, compare.
-#[test]
-fn every_block_of_real_frames_is_made_again() {
-    let (mut blocks, mut taken_over, mut unopened) = (0, 0, 0);
-    for content in contents() {
-        for level in [-5, 1, 2, 3, 4, 5, 6, 7, 9, 12, 15, 17, 19, 22] {
-            let frame = frame(&content, level);
-            let (mut opening, mut closing) = (Box::<Tables>::default(), Box::<Tables>::default());
-            let (mut at, mut opened, mut closed) = (header_bytes(&frame), vec![0; 1 << 20], vec![0; 1 << 18]);
-            loop {
-                let (used, made) = match opening.open(&frame[at..], &mut opened) {
-                    Ok(done) => done,
-                    // A length of more than 65535 has no room in a record.
-                    Err(Unopened) => {
-                        unopened += 1;
-                        break;
-                    }
-                };
-                let (read, written) = closing.close(&opened[..made], &mut closed).unwrap();
-                assert_eq!(
-                    (read, &closed[..written]),
-                    (made, &frame[at..at + used]),
-                    "level {level}, byte {at}"
-                );
-                taken_over += u32::from(Box::<Tables>::default().open(&frame[at..], &mut opened).is_err());
-                blocks += 1;
-                if frame[at] & 1 == 1 {
-                    break;
-                }
-                at += used;
-            }
-        }
-    }
-    assert!(unopened < 30, "{unopened} frames of 140 with a block that cannot be opened");
-    assert!(blocks > 300 && taken_over > 5, "{blocks} blocks, {taken_over} with tables of the one before");
-}
-
-/// Goal: hostile blocks and hostile records cost an error or other bytes, never a panic or more than there is room for. Method: flip
-/// bits of real ones, cut them short, and give little room.
-#[test]
-fn blocks_and_what_they_open_to_may_say_anything() {
-    let mut dice = Dice(2);
-    let (mut refused, mut made_other) = (0, 0);
-    for content in contents() {
-        let frame = frame(&content, 5);
-        let from = header_bytes(&frame);
-        let (mut opened, mut closed) = (vec![0; 1 << 20], vec![0; 1 << 18]);
-        let Ok((used, made)) = Box::<Tables>::default().open(&frame[from..], &mut opened) else { continue };
-        let (block, items) = (frame[from..from + used].to_vec(), opened[..made].to_vec());
-        for _ in 0..400 {
-            let (mut block, mut items) = (block.clone(), items.clone());
-            for bytes in [&mut block, &mut items] {
-                for _ in 0..dice.next() % 3 + 1 {
-                    // Mostly where descriptions stand.
-                    let room = if !dice.next().is_multiple_of(3) { bytes.len().min(80) } else { bytes.len() };
-                    bytes[dice.next() as usize % room] ^= 1 << (dice.next() % 8);
-                }
-                if dice.next().is_multiple_of(5) {
-                    bytes.truncate(dice.next() as usize % bytes.len());
-                }
-            }
-            let room = if dice.next().is_multiple_of(7) { dice.next() as usize % made } else { opened.len() };
-            match Box::<Tables>::default().open(&block, &mut opened[..room]) {
-                Ok((used, made)) => {
-                    assert!(used <= block.len() && made <= room);
-                    made_other += 1;
-                }
-                Err(_) => refused += 1,
-            }
-            match Box::<Tables>::default().close(&items, &mut closed) {
-                Ok((used, made)) => {
-                    assert!(used <= items.len() && made <= closed.len());
-                    made_other += 1;
-                }
-                Err(_) => refused += 1,
-            }
-        }
-    }
-    assert!(refused > 1000 && made_other > 100, "{refused} refused, {made_other} made something else");
-}
+/// How a part of a file is packed.
+type Packs = fn(&[u8]) -> Vec<u8>;
 
 /// Files that are packed, one behind the other; `version` 1 has some bytes changed and some put in here and there.
-fn image(version: u8) -> Vec<u8> {
+fn image(version: u8, packs: Packs) -> Vec<u8> {
     let mut dice = Dice(3);
     let mut image = Vec::new();
     for file in 0..70 {
@@ -147,7 +70,7 @@ fn image(version: u8) -> Vec<u8> {
                 content.splice(at..at + 2, format!("<{file}>").into_bytes());
             }
         }
-        content.chunks(128 << 10).for_each(|part| image.extend(frame(part, 19)));
+        content.chunks(128 << 10).for_each(|part| image.extend(packs(part)));
     }
     image
 }
@@ -197,7 +120,13 @@ fn made_again(base: &[u8], new: &[u8], all: &[(u32, Made)]) -> Vec<bool> {
 /// make, prove, and weigh beside the packed bytes; then flip bytes of the base, in a block's head, its tables and its streams.
 #[test]
 fn packed_files_that_changed_a_little_cost_a_little_and_drift_costs_its_own_segments() {
-    let (base, new) = (image(0), image(1));
+    let packers: [Packs; 3] =
+        [|part| frame(part, 19), |part| deflate::zlib(part, 9), |part| deflate::gzip(part, 6)];
+    packers.into_iter().for_each(changed_a_little);
+}
+
+fn changed_a_little(packs: Packs) {
+    let (base, new) = (image(0, packs), image(1, packs));
     let how = How { level: 3, threads: 2, transforms: true };
     let mut all = Vec::new();
     let summary = make(&&base[..], &&new[..], how, &|_| {}, &mut |index, made| {
