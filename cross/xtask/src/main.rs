@@ -35,7 +35,7 @@ cargo xtask COMMAND
                               from a Mosquitto, against its budgets (default: 64, 1024 and again 1024 MiB)
   bench [--folder DIR] [--json FILE]
                               all of the four below, one after another, each with its defaults (hours)
-  bench pair [--folder DIR] [--formats ext4,erofs,squashfs]
+  bench pair [--folder DIR] [--formats ext4,erofs,squashfs,squashfs-gzip]
                               make the pairs of images that do not stand in the folder yet (default: target/pairs): a Debian root
                               file system and the same with security updates (root; mmdebstrap e2fsprogs erofs-utils
                               squashfs-tools), and three made-up ones

@@ -33,7 +33,7 @@ pub const HELP: &str = "\
 measure footprint --agent FILE [--folder DIR] [--size MIB]...      [64 and 1024]
 measure install   --agent FILE [--folder DIR] [--size MIB] [--rounds N] [--json FILE]    [1024, 3]
 measure link      --agent FILE [--folder DIR] [--only TEXT]... [--json FILE]
-measure pair      [--folder DIR] [--formats ext4,erofs,squashfs]
+measure pair      [--folder DIR] [--formats ext4,erofs,squashfs,squashfs-gzip]
 measure size      [--apply FILE] [--folder DIR] [--only TEXT]... [--json FILE]
 measure bench     all of the last four, with their defaults
 
@@ -119,7 +119,7 @@ impl Words {
             agent: None,
             apply: None,
             folder: None,
-            formats: "ext4,erofs,squashfs".into(),
+            formats: "ext4,erofs,squashfs,squashfs-gzip".into(),
             sizes: Vec::new(),
             rounds: 3,
             only: Vec::new(),

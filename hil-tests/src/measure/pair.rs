@@ -40,12 +40,20 @@ pub fn make(words: &Words) -> Result<()> {
         }
     }
     let formats: Vec<&str> = words.formats.split(',').collect();
-    let missing: Vec<&str> = formats.into_iter().filter(|format| !there(&format!("v?.{format}"))).collect();
+    let missing: Vec<&str> = formats.into_iter().filter(|format| !there(&images(format))).collect();
     match missing.is_empty() {
         true => println!("v?.{{{}}}: there already", words.formats),
         false => real(&folder, &missing)?,
     }
     Ok(())
+}
+
+/// What the images of a format of the real pair are called.
+fn images(format: &str) -> String {
+    match format.split_once('-') {
+        Some((file_system, packer)) => format!("{packer}-v?.{file_system}"),
+        None => format!("v?.{format}"),
+    }
 }
 
 type Make = fn(&Words, &Path) -> Result<()>;
