@@ -99,7 +99,7 @@ impl Group {
 /// The others are in the sum.
 const NAMED_MAX: usize = 5;
 pub(super) const INITRD_ADVICE: &str = "make it unpacked (dracut: --no-compress, mkinitcpio: COMPRESSION=cat), with fixed times (SOURCE_DATE_EPOCH): the delta \
-     then sees the files in it";
+     then sees the files in it. If it has to be packed, gzip -n is what a delta opens best";
 const MODULE_ADVICE: &str =
     "install modules unpacked (CONFIG_MODULE_COMPRESS_NONE, or unpack them and run depmod)";
 const PACKED_ADVICE: &str =

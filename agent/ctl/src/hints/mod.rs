@@ -4,12 +4,11 @@
 //! made: content that was compressed before a delta could look at it, times and numbers that differ from build to
 //! build, old bytes where nothing is. Each hint names one such thing, what it costs and what to do.
 //!
-//! What of this could the device undo? It has zstd decompression, a segment of 256 KiB and two megabytes of memory. To hold
-//! a compressed kernel against its old version, both must be unpacked and the new one packed again to the same bytes, and
-//! only the same version of the same compressor with the same settings does that; xz would want its dictionary of tens
-//! of megabytes for it. So nothing that is compressed in an image is re-made: a delta of a compressed kernel is about as large
-//! as what of its stream has changed, which is nearly all of it (DESIGN, "Compressed kernels"). These hints are how the
-//! bytes are saved: where the image is made.
+//! What of this can the device undo? Blocks of zstd and deflate are opened, patched and closed again to the bit (`delta/closed.rs`): a
+//! delta of them takes several times what the plain content would, instead of all that has changed. To undo xz, lzo or lz4 likewise
+//! is not done; xz would want its dictionary of tens of megabytes for it. These are about as large as what of their
+//! stream has changed, which is nearly all of it (DESIGN, "What is packed"). These hints are how the bytes are saved: where the
+//! image is made.
 //!
 //! Figures are of two kinds. What a file costs in this delta is what was encoded for it (`encoded_by_file`); all else is
 //! counted in the image before compression, and says so where it is an estimate. A hint is never worth a failure: where
