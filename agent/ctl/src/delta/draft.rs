@@ -2,7 +2,8 @@
 //!
 //! Drafts are made side by side on all cores; frames are written one after the other, for each learns from those before.
 
-use super::closed::{self, Closed};
+use super::closed;
+use super::part::{Closed, ops_between};
 use super::plan::{Guess, Owner, Plan, Span};
 use super::prove::Before;
 use crate::Result;
@@ -77,7 +78,7 @@ pub fn draft(before: &Before<'_>, new: &dyn ReadAt, plan: &Plan, index: usize, l
         if draft.maps.is_empty() {
             let ops = &draft.ops;
             let copied = |from: usize, bytes: usize| {
-                let within = closed::ops_between(ops, from, from + bytes);
+                let within = ops_between(ops, from, from + bytes);
                 matches!(within[..], [Op::Copy { .. }])
             };
             let [before, after] = &plan.blocks;

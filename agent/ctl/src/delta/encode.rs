@@ -7,9 +7,9 @@
 //! A piece holds at most `OBJECT_BYTES_MAX` of encodings; what does not fit any more begins a new one, with nothing learned. Each
 //! patch is undone at once, with a state of its own, and compared with the segment.
 
-use super::closed::{Closed, ops_between};
 use super::draft::{Draft, Free, Packed, draft};
 use super::parallel::in_parallel;
+use super::part::{Closed, ops_between};
 use super::plan::Plan;
 use super::prove::{Before, Maker};
 use super::{How, Made, Source, Summary};

@@ -25,6 +25,7 @@ mod job;
 mod moves;
 mod pairs;
 mod parallel;
+mod part;
 mod plan;
 mod prove;
 mod ranges;
