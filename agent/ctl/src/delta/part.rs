@@ -32,17 +32,21 @@ pub struct Row {
     closing: Box<Tables>,
     opened: Vec<u8>,
     closed: Vec<u8>,
+    /// A block that takes nothing over may begin a part.
+    alone: Box<Tables>,
+    spare: Vec<u8>,
 }
 
 impl Row {
     pub fn new() -> Row {
-        let (opening, closing) = (Box::default(), Box::default());
         Row {
             part: None,
-            opening,
-            closing,
+            opening: Box::default(),
+            closing: Box::default(),
             opened: vec![0; PART_MADE_BYTES_MAX],
             closed: vec![0; BLOCK_BYTES_MOST],
+            alone: Box::default(),
+            spare: vec![0; PART_MADE_BYTES_MAX],
         }
     }
 
@@ -76,8 +80,12 @@ impl Row {
         let Ok((_, opened)) = self.opening.open(block, &mut self.opened) else { return false };
         let opened = &self.opened[..opened];
         let again = self.closing.close(opened, &mut self.closed);
-        let most = if made == 0 { PART_MADE_BYTES_MAX } else { MADE_TOGETHER_MOST };
-        let fits = gap <= GAP_MOST && made + ITEM_HEADS + gap + opened.len() <= most;
+        let makes = made + ITEM_HEADS + gap + opened.len();
+        self.alone.forget();
+        let together = made == 0
+            || makes <= MADE_TOGETHER_MOST
+            || (!first && self.alone.open(block, &mut self.spare).is_err());
+        let fits = gap <= GAP_MOST && makes <= PART_MADE_BYTES_MAX && together;
         if !fits || again.is_err() || again.is_ok_and(|(_, written)| self.closed[..written] != *block) {
             return false;
         }
@@ -226,7 +234,8 @@ pub fn ops_between(ops: &[Op], from: usize, to: usize) -> Vec<Op> {
 pub const BLOCK_BYTES_MOST: usize = 128 * 1024 + 3;
 /// Between two blocks stand the end of a frame and the head of the next.
 const GAP_MOST: usize = 64;
-/// Blocks are put into one part up to this many bytes, opened: a larger part has fewer sources to itself.
+/// Blocks are put into one part up to this many bytes, opened: a larger part has fewer sources to itself. Such as take over tables go with
+/// the block that they have them from.
 const MADE_TOGETHER_MOST: usize = 48 << 10;
 /// Before a gap, and before a block.
 const ITEM_HEADS: usize = 4;

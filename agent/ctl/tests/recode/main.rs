@@ -137,7 +137,7 @@ fn changed_a_little(packs: Packs) {
     prove(&&base[..], &&new[..], all.clone()).unwrap();
     let recoded = all.iter().filter(|(_, made)| made.encoding == Encoding::Recoded).count();
     assert!(
-        recoded * 2 > all.len() && bytes * 3 < new.len() as u64,
+        recoded * 2 > all.len() && bytes * 6 < new.len() as u64,
         "{recoded} of {}; {bytes} of {}",
         all.len(),
         new.len()
