@@ -43,17 +43,20 @@ def hash(n, a, b):
     return (m ^ m >> 15) * 0x2c1b3c6d & M32
 
 class Reader:
-    def __init__(self, frame, base, at, bytes):
-        self.frame, self.next, self.low, self.high, self.window = frame, 0, 0, M32, 0
-        for _ in range(4): self.window = self.window << 8 | self.byte()
+    """The state, which lasts over the frames of a piece."""
+    def __init__(self):
         self.slots = [(0, 0)] * 57344
         self.meanings = [MEANING[:] for _ in range(27)]
         self.weights = [[26000] * 3 for _ in range(192)]
         self.kinds = self.length = self.base_end = self.content_end = self.last_transform = self.address_shift = self.anchor = 0
         self.gaps, self.map, self.bias = [0, 0, 0], [], 0
+    def read(self, frame, base, at, bytes):
+        self.frame, self.next, self.low, self.high, self.window = frame, 0, 0, M32, 0
+        for _ in range(4): self.window = self.window << 8 | self.byte()
         self.base, self.at, self.out = base, at, bytearray()
         while len(self.out) < bytes: self.operation()
         assert len(frame) <= self.next <= len(frame) + 4, "cut short, or longer than it says"
+        return self.out
 
     # 2. Coder
     def byte(self):
@@ -255,7 +258,8 @@ class Reader:
                 put(place, with21(get(place), s32((new & -4096) - (there & -4096)) >> 12))
                 put(at, word & ~(0xfff << 10) | (new & 0xfff) >> scale << 10)
 
-base, content, at, frame = sys.argv[1:]
-base, content, frame = (open(name, "rb").read() for name in (base, content, frame))
-made = Reader(frame, base, int(at), len(content)).out
-if made != content: sys.exit("refused: it makes other bytes, first at %d" % next(i for i, (a, b) in enumerate(zip(made, content)) if a != b))
+if __name__ == "__main__":
+    base, content, at, frame = sys.argv[1:]
+    base, content, frame = (open(name, "rb").read() for name in (base, content, frame))
+    made = Reader().read(frame, base, int(at), len(content))
+    if made != content: sys.exit("refused: it makes other bytes, first at %d" % next(i for i, (a, b) in enumerate(zip(made, content)) if a != b))
