@@ -136,7 +136,7 @@ fn tool(command: &mut Command) -> Result<()> {
 /// The real pair.
 fn real(folder: &Path, formats: &[&str]) -> Result<()> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/pairs/make-pair");
-    println!("v?.{{{}}}: making it, about three minutes", formats.join(","));
+    println!("the real pair, as {}: making it, about three minutes", formats.join(", "));
     let status = Command::new(script).arg(folder).args(formats).stdin(Stdio::null()).status();
     let status = status.doing(|| script)?;
     match status.success() {

@@ -10,8 +10,8 @@
 //! at 0     SEQUENCE MONTH BYTES CHECK     text, 64 bytes: the month counted from January of year 0; SHA-256, eight digits
 //! at 4096  the same                       the record with the higher sequence that is whole counts
 //! ```
-//! It is written when [`UNSAVED_BYTES_MAX`] have come since, and at the end of a download: a power cut loses at most that much
-//! of the count, and never makes it more. A month is one of UTC; while the clock is not set, the month on record goes on.
+//! It is written when a 64th of the month's bytes have come since (64 KiB at least, [`UNSAVED_BYTES_MAX`] at most), and at the end of a
+//! download, which a reboot may come before: a cut loses at most that much of the count, and never makes it more. A month is one of UTC; while the clock is not set, the month on record goes on.
 
 use mainstay_core::digest::Digest;
 use std::fmt::Write as _;
@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 
 /// What a power cut can take from the count.
 pub const UNSAVED_BYTES_MAX: u64 = 1 << 20;
+const UNSAVED_BYTES_MIN: u64 = 64 << 10;
 /// What TCP, IP and TLS add to what they carry, as its part: 52 bytes to 1448, and 22 to each record of 16 KiB.
 const FRAMING: u64 = 25;
 /// One record.
@@ -97,15 +98,14 @@ impl Meter {
 
     /// `bytes` have come.
     pub fn came(&self, bytes: u64) {
-        if self.limits.monthly_mib.is_none() || bytes == 0 {
-            return;
-        }
+        let Some(most) = self.limits.monthly_mib.filter(|_| bytes > 0) else { return };
+        let unsaved = (u64::from(most) << 20) / 64;
         let mut state = self.lock();
         state.turn_month((self.clock)());
         let bytes = bytes.saturating_add(bytes / FRAMING);
         state.count.bytes = state.count.bytes.saturating_add(bytes);
         state.unsaved = state.unsaved.saturating_add(bytes);
-        if state.unsaved >= UNSAVED_BYTES_MAX {
+        if state.unsaved >= unsaved.clamp(UNSAVED_BYTES_MIN, UNSAVED_BYTES_MAX) {
             self.save(&mut state);
         }
     }
@@ -293,6 +293,25 @@ mod tests {
         let meter = quota(folder.path(), || None);
         meter.came(50 * MIB);
         assert!(meter.used_up().is_some());
+    }
+
+    /// An agent that is cut off behind each download took as much as it liked of a small quota: less than what was written at once.
+    #[test]
+    fn cuts_behind_each_download_do_not_stretch_a_small_quota() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut taken = 0;
+        loop {
+            let limits = Limits { monthly_mib: Some(1), ..Limits::default() };
+            let meter = Meter::new(limits, folder.path(), || Some(NOVEMBER));
+            if meter.used_up().is_some() {
+                break;
+            }
+            for _ in 0..20 {
+                meter.came(10_000);
+                taken += 10_000;
+            }
+            assert!(taken < 2 * MIB, "{taken}");
+        }
     }
 
     #[test]
