@@ -203,7 +203,7 @@ class Zstd:
                 match = begins + bits.take(n)
                 begins, n = LITERALS[lit.states[l][0]]
                 length = begins + bits.take(n)
-                for v in (length, match - 3): out += bytes([v]) if v < 255 else bytes([255, v & 255, v >> 8])
+                for v in (length, match - 3): out += bytes([v]) if v < 255 else b"\xff" + v.to_bytes(3, "little")
                 out += offset.to_bytes(3, "big")
                 if left > 1:
                     l, m, o = (t.states[s][2] + bits.take(t.states[s][1]) for t, s in ((lit, l), (mat, m), (off, o)))
@@ -245,7 +245,7 @@ class Zstd:
             values = []
             for _ in range(2):
                 v, place = data[place], place + 1
-                if v == 255: v, place = int.from_bytes(data[place:place + 2], "little"), place + 2
+                if v == 255: v, place = int.from_bytes(data[place:place + 3], "little"), place + 3
                 values.append(v)
             offset, place = int.from_bytes(data[place:place + 3], "big"), place + 3
             code = offset.bit_length() - 1
@@ -307,7 +307,7 @@ def open_deflate(bits):
             length = 258 if s == 285 else LENGTH[s - 257][0] + bits.take(LENGTH[s - 257][1])
             s = reaches.symbol(bits)
             reach = REACH[s][0] + bits.take(REACH[s][1])
-            records += (bytes([before]) if before < 255 else bytes([255, before & 255, before >> 8])) + bytes([length - 3]) + (reach - 1).to_bytes(2, "big")
+            records += (bytes([before]) if before < 255 else b"\xff" + before.to_bytes(3, "little")) + bytes([length - 3]) + (reach - 1).to_bytes(2, "big")
             before, count = 0, count + 1
     return head + len(literals).to_bytes(3, "big") + count.to_bytes(3, "big") + bytes(literals + records)
 
@@ -321,7 +321,7 @@ def close_deflate(data, at):
     literals, at = iter(data[at + 6:at + 6 + count]), at + 6 + count
     for _ in range(matches):
         before, at = data[at], at + 1
-        if before == 255: before, at = int.from_bytes(data[at:at + 2], "little"), at + 2
+        if before == 255: before, at = int.from_bytes(data[at:at + 3], "little"), at + 3
         row += [words.write[next(literals)] for _ in range(before)]
         length, reach, at = data[at] + 3, int.from_bytes(data[at + 1:at + 3], "big") + 1, at + 3
         code, extra = (28, (0, 0)) if length == 258 else code_of(LENGTH, length)

@@ -2,7 +2,7 @@
 //! together, `part.rs` says.
 
 use super::content::{HASHED_BYTES, Table};
-use super::part::{BLOCK_BYTES_MOST, Closed, Row, extra, fill_last_bytes};
+use super::part::{Closed, Row, extra, fill_last_bytes};
 use super::ranges::common;
 use super::scan::matches;
 use super::streams::{self, Packer, Place};
@@ -32,24 +32,11 @@ pub struct Blocks {
     table: Option<Table>,
 }
 
-/// What frames are opened in.
+/// What blocks are opened in.
 struct Work {
-    tables: Tables,
-    alone: Tables,
+    tables: Box<Tables>,
     block: Vec<u8>,
     opened: Vec<u8>,
-}
-
-impl Work {
-    fn new() -> Box<Work> {
-        let [tables, alone] = [Tables::new(), Tables::new()];
-        Box::new(Work {
-            tables,
-            alone,
-            block: vec![0; BLOCK_BYTES_MOST],
-            opened: vec![0; PART_MADE_BYTES_MAX],
-        })
-    }
 }
 
 impl Blocks {
@@ -75,7 +62,8 @@ impl Blocks {
 
     /// All that can be opened, opened, up to a bound, and searchable.
     pub fn opened(image: &dyn ReadAt, threads: usize) -> Result<Blocks> {
-        let (mut blocks, mut work) = (Blocks::default(), Work::new());
+        let (mut blocks, opened) = (Blocks::default(), vec![0; PART_MADE_BYTES_MAX]);
+        let mut work = Work { tables: Box::default(), block: Vec::new(), opened };
         streams::each(image, &mut vec![0; PLACED_BYTES_MOST], &mut |list| {
             blocks.open(image, list, &mut work)
         })?;
@@ -87,56 +75,58 @@ impl Blocks {
 
     /// Takes a frame's blocks, as far as they can be opened, or a stream's. `false`: there is no more room.
     fn open(&mut self, image: &dyn ReadAt, list: &[Place], work: &mut Work) -> Result<bool> {
-        work.tables.forget();
-        let begins = self.list.len();
+        // No block takes over from those before one that is left out.
+        let mut begins = self.list.len();
         for place in list {
-            let Work { tables, alone, block: whole, opened } = work;
-            let (bytes, bit) = (place.bytes(), (place.from % 8) as usize);
+            let Work { tables, block, opened } = work;
+            let bytes = place.bytes();
             let length = (bytes.end - bytes.start) as usize;
-            if length > PART_MADE_BYTES_MAX {
+            let (mut made, mut behind) = (None, 0);
+            if length <= PART_MADE_BYTES_MAX {
+                block.resize(length, 0);
+                image.read_at(bytes.start, block)?;
                 match place.packer {
-                    Packer::Zstd => break, // a gateway has no room for it
-                    Packer::Deflate => continue,
+                    Packer::Deflate => {
+                        made = tables.open_deflate(block, (place.from % 8) as usize, opened).ok();
+                    }
+                    Packer::Zstd => {
+                        while made.is_none() && behind <= (self.list.len() - begins).min(BEHIND_MOST) {
+                            made = open_behind(
+                                image,
+                                &self.list[self.list.len() - behind..],
+                                block,
+                                tables,
+                                opened,
+                            )?;
+                            behind += 1;
+                        }
+                    }
                 }
             }
-            let whole = &mut whole[..length];
-            image.read_at(bytes.start, whole)?;
-            let made = match place.packer {
-                Packer::Zstd => match tables.open(whole, opened) {
-                    Ok((_, made)) => made,
-                    Err(_) => break,
-                },
-                Packer::Deflate => match tables.open_deflate(whole, bit, opened) {
-                    Ok((_, made)) => made,
-                    Err(_) => continue,
-                },
+            let Some((_, made)) = made else {
+                begins = self.list.len();
+                continue;
             };
             if self.content.len() + made > CONTENT_BYTES_MAX {
                 return Ok(false);
             }
             let opened_at = self.content.len() as u64;
             self.content.extend_from_slice(&opened[..made]);
-            let mut behind = 0;
-            while place.packer == Packer::Zstd
-                && !opens(image, &self.list[self.list.len() - behind..], whole, alone, opened)?
-                && behind < self.list.len() - begins
-            {
-                behind += 1;
-            }
-            self.list.push(Block { place: *place, opened_at, opened: made as u32, behind: behind as u32 });
+            let behind = behind.saturating_sub(1) as u32; // it has been counted once more
+            self.list.push(Block { place: *place, opened_at, opened: made as u32, behind });
         }
         Ok(true)
     }
 }
 
-/// Can a block be opened behind these and nothing else?
-fn opens(
+/// Opens a block behind these, and nothing else, if that can be done.
+fn open_behind(
     image: &dyn ReadAt,
     before: &[Block],
     block: &[u8],
     tables: &mut Tables,
     opened: &mut [u8],
-) -> Result<bool> {
+) -> Result<Option<(usize, usize)>> {
     tables.forget();
     let mut whole = Vec::new();
     for before in before {
@@ -144,10 +134,10 @@ fn opens(
         whole.resize((bytes.end - bytes.start) as usize, 0);
         image.read_at(bytes.start, &mut whole)?;
         if tables.open(&whole, opened).is_err() {
-            return Ok(false);
+            return Ok(None);
         }
     }
-    Ok(tables.open(block, opened).is_ok())
+    Ok(tables.open(block, opened).ok())
 }
 
 /// The parts of the segment at `at`; `copied` says what need not be made. What cannot be closed again to the very same bytes is left.
@@ -264,6 +254,8 @@ impl Blocks {
 
 /// What of the base is opened at most: memory for it and its table.
 const CONTENT_BYTES_MAX: usize = 192 << 20;
+/// A block that takes over from further back would hardly have its sources fit.
+const BEHIND_MOST: usize = 16;
 /// A block of deflate, opened, behind which the next one is still found.
 const PLACED_BYTES_MOST: usize = 1 << 20;
 /// What is worth a place among the sources.

@@ -231,7 +231,7 @@ pub fn ops_between(ops: &[Op], from: usize, to: usize) -> Vec<Op> {
 }
 
 /// With its header.
-pub const BLOCK_BYTES_MOST: usize = 128 * 1024 + 3;
+const BLOCK_BYTES_MOST: usize = 128 * 1024 + 3;
 /// Between two blocks stand the end of a frame and the head of the next.
 const GAP_MOST: usize = 64;
 /// Blocks are put into one part up to this many bytes, opened: a larger part has fewer sources to itself. Such as take over tables go with

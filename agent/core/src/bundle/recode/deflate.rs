@@ -4,7 +4,7 @@
 //! opened   header and description of its codes       as the bits are, the lowest of a byte first, filled with zeros to a byte
 //!          number of literals, number of matches     3 bytes each, the highest first
 //!          literals                                  a byte each
-//!          each match: literals before it            1 byte; or 255 and 2, the lower first
+//!          each match: literals before it            1 byte; or 255 and 3, the lowest first
 //!                      length - 3                    1 byte
 //!                      distance - 1                  2 bytes, the higher first
 //! ```
@@ -83,8 +83,7 @@ impl Codes {
                     };
                     match before {
                         0..=254 => push(before)?,
-                        255..=0xffff => [255, before, before >> 8].into_iter().try_for_each(&mut push)?,
-                        _ => return Err(Unopened),
+                        _ => [255, before, before >> 8, before >> 16].into_iter().try_for_each(&mut push)?,
                     }
                     [length - LEAST, distance >> 8, distance].into_iter().try_for_each(push)?;
                     (matches, before) = (matches + 1, 0);
@@ -115,7 +114,7 @@ impl Codes {
         };
         for _ in 0..matches {
             let before = match byte()? {
-                255 => byte()? | byte()? << 8,
+                255 => byte()? | byte()? << 8 | byte()? << 16,
                 few => few,
             };
             let (these, behind) = literals.split_at_checked(before as usize).ok_or(Unopened)?;

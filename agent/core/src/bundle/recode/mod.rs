@@ -12,7 +12,7 @@
 //! open    header of the block and of its literals, Huffman description   as they are
 //!         literals                                                       a byte each
 //!         number of sequences, modes, descriptions of tables             as they are
-//!         each sequence: literals (1; or 255 and 2), match length - 3 (the same), offset value (3, the highest byte first)
+//!         each sequence: literals (1; or 255 and 3), match length - 3 (the same), offset value (3, the highest byte first)
 //! ```
 //! What a block has that no other encoder would make of the same (another first state, padding) cannot be made again: who opens one to
 //! send it closes it once, and compares.
@@ -438,7 +438,7 @@ impl Steps {
         if self.filled != Some(number) {
             let mut at = 0;
             for place in self.within.iter_mut().take((index % self.step) + 1) {
-                *place = at as u16; // 256 records of 9 bytes
+                *place = at as u16; // 256 records of 11 bytes
                 at += record(from.get(at..).unwrap_or_default()).map_or(0, |(_, bytes)| bytes);
             }
             self.filled = Some(number);
@@ -456,7 +456,7 @@ fn record(records: &[u8]) -> Result<(Sequence, usize)> {
         records.get(at - 1).copied().map(u32::from).ok_or(Unopened)
     };
     let mut small = || match byte()? {
-        255 => Ok(byte()? | byte()? << 8),
+        255 => Ok(byte()? | byte()? << 8 | byte()? << 16),
         value => Ok::<u32, Unopened>(value),
     };
     let (length, matched) = (small()?, small()? + MATCH_LEAST);
@@ -487,9 +487,8 @@ impl Out<'_> {
         match u8::try_from(value) {
             Ok(value @ ..=254) => self.push(&[value]),
             _ => {
-                let value = u16::try_from(value);
-                let [low, high] = value.map_err(|_| Unopened)?.to_le_bytes();
-                self.push(&[255, low, high])
+                let [low, middle, high, _] = value.to_le_bytes(); // at most 131,074, what the codes give
+                self.push(&[255, low, middle, high])
             }
         }
     }

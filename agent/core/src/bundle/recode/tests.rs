@@ -7,7 +7,7 @@ use alloc::vec;
 /// 50 literals `C` (RLE), and one sequence: no literals, 650 bytes, offset value 4; its three codes are RLE.
 const BLOCK: [u8; 13] =
     [10 << 3 | 2 << 1 | 1, 0, 0, 1 | 1 << 2 | 0x20, 50 >> 4, b'C', 1, 0b0101_0100, 0, 2, 45, 0x87, 0x08];
-const OPENED: [u8; 18] = [
+const OPENED: [u8; 19] = [
     10 << 3 | 2 << 1 | 1,
     0,
     0,
@@ -25,22 +25,25 @@ const OPENED: [u8; 18] = [
     2,
     0,
     0,
+    0,
     4, // 0 literals, 3 + 647 bytes, offset value 4
 ];
 
 #[test]
 fn a_block_by_hand_opens_as_the_specification_says_and_closes_again() {
     let (mut out, mut tables) = (vec![0; 100], Box::<Tables>::default());
-    assert_eq!(tables.open(&[&BLOCK[..], b"more"].concat(), &mut out), Ok((13, 18)));
-    assert_eq!(out[..18], OPENED);
-    assert_eq!(tables.close(&[&OPENED[..], b"more"].concat(), &mut out), Ok((18, 13)));
+    assert_eq!(tables.open(&[&BLOCK[..], b"more"].concat(), &mut out), Ok((13, 19)));
+    assert_eq!(out[..19], OPENED);
+    assert_eq!(tables.close(&[&OPENED[..], b"more"].concat(), &mut out), Ok((19, 13)));
     assert_eq!(out[..13], BLOCK);
 }
 
 #[test]
 fn what_does_not_fit_its_header_or_its_room_is_not_closed() {
     let (mut out, mut tables) = (vec![0; 100], Box::<Tables>::default());
-    for (at, byte) in [(0, 9 << 3 | 2 << 1 | 1), (6, 2), (7, 0b1111_0100), (10, 60), (15, 3), (13, 0x88)] {
+    for (at, byte) in
+        [(0, 9 << 3 | 2 << 1 | 1), (6, 2), (7, 0b1111_0100), (10, 60), (15, 3), (16, 3), (13, 0x88)]
+    {
         let mut opened = OPENED;
         opened[at] = byte;
         // Another match length takes as many bits: it closes to another block.
@@ -49,7 +52,7 @@ fn what_does_not_fit_its_header_or_its_room_is_not_closed() {
         tables.forget();
     }
     assert_eq!(tables.close(&OPENED, &mut out[..12]), Err(Unopened));
-    assert_eq!(tables.open(&BLOCK, &mut out[..17]), Err(Unopened));
+    assert_eq!(tables.open(&BLOCK, &mut out[..18]), Err(Unopened));
     assert!((0..13).all(|length| tables.open(&BLOCK[..length], &mut out).is_err()));
 }
 
