@@ -2,25 +2,23 @@
 //! read at the speed of the slower of both, and not of one after the other.
 
 use mainstay_core::fault;
-use mainstay_core::limits::SEGMENT_BYTES;
 use mainstay_core::seam::{Result, in_parts};
 use std::ops::Range;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, scope};
 
-/// What is read into.
-pub type Buffer = [u8; SEGMENT_BYTES];
-
 /// It calls `read` and has no more on its stack than that.
 const STACK_BYTES: usize = 64 << 10;
 
-/// Reads a range in order, by `read` from a place into a buffer, and shows each part to `each`. What cannot be read ends it.
+/// Reads a range in order, by `read` from a place into a buffer, and shows each part to `each`. What cannot be read ends it. The
+/// buffers have the same length.
 pub fn scan(
     range: Range<u64>,
     read: &mut (dyn FnMut(u64, &mut [u8]) -> Result<()> + Send),
-    [one, other]: [&mut Buffer; 2],
+    [one, other]: [&mut [u8]; 2],
     each: &mut dyn FnMut(&[u8]),
 ) -> Result<()> {
+    let part = one.len().min(other.len());
     let desk =
         Desk { on: Mutex::new(OnDesk { free: Some(one), ..OnDesk::default() }), changed: Condvar::new() };
     scope(|threads| {
@@ -28,7 +26,7 @@ pub fn scan(
         let (desk, looks) = (&desk, Leaves(&desk));
         let reader = reader.spawn_scoped(threads, move || {
             let _leaves = Leaves(desk);
-            let done = in_parts(range, |at, bytes| {
+            let done = in_parts(range, part, |at, bytes| {
                 let gone = || fault!(Cancelled, "nobody looks any more");
                 let buffer = desk.take(|on| on.free.take()).ok_or_else(gone)?;
                 read(at, buffer.get_mut(..bytes).unwrap_or_default())?;
@@ -58,8 +56,8 @@ struct Desk<'b> {
 
 #[derive(Default)]
 struct OnDesk<'b> {
-    free: Option<&'b mut Buffer>,
-    filled: Option<(&'b mut Buffer, usize)>,
+    free: Option<&'b mut [u8]>,
+    filled: Option<(&'b mut [u8], usize)>,
     fault: Option<fault::Fault>,
     /// One of both has left.
     left: bool,
@@ -100,10 +98,11 @@ impl Drop for Leaves<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mainstay_core::limits::SEGMENT_BYTES;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    fn buffers() -> [Box<Buffer>; 2] {
-        [0; 2].map(|_| vec![0; SEGMENT_BYTES].into_boxed_slice().try_into().unwrap())
+    fn buffers() -> [Vec<u8>; 2] {
+        [0; 2].map(|_| vec![0; SEGMENT_BYTES])
     }
 
     #[test]

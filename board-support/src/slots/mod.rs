@@ -245,7 +245,7 @@ impl SlotWriter for BoardSlots {
         group: Group,
         class: &str,
         range: Range<u64>,
-        buffers: [&mut [u8; SEGMENT_BYTES]; 2],
+        buffers: [&mut [u8]; 2],
         each: &mut dyn FnMut(&[u8]),
     ) -> Result<()> {
         let slot = self.opened(group, class)?;

@@ -11,7 +11,7 @@ use mainstay_core::boot::Group;
 use mainstay_core::bundle::VerifiedSegment;
 use mainstay_core::bundle::patch::PatchState;
 use mainstay_core::bundle::recode::Tables;
-use mainstay_core::limits::{INDEX_SEGMENTS_MAX, SEGMENT_BYTES};
+use mainstay_core::limits::INDEX_SEGMENTS_MAX;
 use mainstay_core::seam::*;
 use mainstay_core::trust::TrustRoot;
 use mainstay_core::update::*;
@@ -216,7 +216,7 @@ impl SlotWriter for Living {
         group: Group,
         class: &str,
         range: std::ops::Range<u64>,
-        buffers: [&mut [u8; SEGMENT_BYTES]; 2],
+        buffers: [&mut [u8]; 2],
         each: &mut dyn FnMut(&[u8]),
     ) -> Result<()> {
         let heart = self.heart.clone();

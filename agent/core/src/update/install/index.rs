@@ -37,7 +37,7 @@ impl Installer<'_> {
             return Ok(());
         }
         let room = (self.memory.index().len() / 2).min(INDEX_SEGMENTS_MAX) as u32;
-        let [one, other] = buffers.both()?;
+        let [one, other] = buffers.both();
         let (mut entries, target) = (0, self.target);
         for (group, _) in groups.iter().filter(|(_, wanted)| *wanted) {
             // A group without such a slot has nothing to give.
@@ -46,16 +46,22 @@ impl Installer<'_> {
             let mut segment = 0;
             while segment < whole {
                 let range = at(segment)..at(whole);
-                let read = self.slots.scan(*group, &artifact.class, range, [one, other], &mut |content| {
-                    // Zeros are made and not copied.
-                    if !Proof::Zeros.holds(content)
-                        && let Some(free) = self.memory.index().get_mut(entries)
-                    {
-                        *free = Entry::new(&Digest::of(content), place_of(target, *group, segment));
-                        entries += 1;
-                    }
-                    segment += 1;
-                });
+                let read = self.slots.scan(
+                    *group,
+                    &artifact.class,
+                    range,
+                    [&mut *one, &mut *other],
+                    &mut |content| {
+                        // Zeros are made and not copied.
+                        if !Proof::Zeros.holds(content)
+                            && let Some(free) = self.memory.index().get_mut(entries)
+                        {
+                            *free = Entry::new(&Digest::of(content), place_of(target, *group, segment));
+                            entries += 1;
+                        }
+                        segment += 1;
+                    },
+                );
                 // What cannot be read cannot be had.
                 segment += u32::from(read.is_err());
             }

@@ -6,6 +6,7 @@ use crate::boot::Group;
 use crate::bundle::Artifact;
 use crate::digest::Hasher;
 use crate::fault;
+use crate::limits::SEGMENT_BYTES;
 use crate::seam::{Result, SlotWriter};
 
 /// Reads an artifact back from the medium and compares it with the manifest.
@@ -17,10 +18,11 @@ pub fn read_back(
 ) -> Result<()> {
     let class = artifact.class.as_str();
     slots.open(target, class)?;
-    let (one, rest) = aligned(workspace).split_first_chunk_mut().ok_or_else(beyond)?;
-    let (other, _) = rest.split_first_chunk_mut().ok_or_else(beyond)?;
+    // No more memory than was touched before.
+    let memory = aligned(workspace).get_mut(..SEGMENT_BYTES).ok_or_else(beyond)?;
+    let halves = memory.split_at_mut(SEGMENT_BYTES / 2);
     let mut hasher = Hasher::new();
-    slots.scan(target, class, 0..artifact.size, [one, other], &mut |part| hasher.update(part))?;
+    slots.scan(target, class, 0..artifact.size, halves.into(), &mut |part| hasher.update(part))?;
     match hasher.finish() {
         found if found == artifact.digest => Ok(()),
         found => Err(fault!(

@@ -80,10 +80,9 @@ impl Installer<'_> {
             // The shortest base that has not been looked at yet and that the slot has room for.
             let fits = deltas(artifact).filter(|delta| delta.base_bytes > at && delta.base_bytes <= slot);
             let Some(end) = fits.map(|delta| delta.base_bytes).min() else { return Ok(None) };
-            let both = buffers.both()?;
             let running = self.target.other();
             let hash = &mut |part: &[u8]| hasher.update(part);
-            self.slots.scan(running, &artifact.class, at..end, both, hash)?;
+            self.slots.scan(running, &artifact.class, at..end, buffers.halves(), hash)?;
             at = end;
             let found = hasher.clone().finish();
             let known = deltas(artifact).find(|delta| (delta.base, delta.base_bytes) == (found, at));

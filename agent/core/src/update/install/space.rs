@@ -94,13 +94,15 @@ impl Buffers<'_> {
         self.prior_at = Some(at);
     }
 
-    /// Two that a slot is read into, where no segment is being made.
-    pub fn both(&mut self) -> Result<[&mut [u8; SEGMENT_BYTES]; 2]> {
+    /// Two that a slot is read into, a segment at a time, where none is being made.
+    pub const fn both(&mut self) -> [&mut [u8]; 2] {
         self.prior_at = None;
-        match [&mut self.segment, &mut self.prior].map(|buffer| buffer.first_chunk_mut()) {
-            [Some(one), Some(other)] => Ok([one, other]),
-            _ => Err(beyond()),
-        }
+        [self.segment, self.prior]
+    }
+
+    /// Two halves of one: for who need not see whole segments.
+    pub fn halves(&mut self) -> [&mut [u8]; 2] {
+        self.segment.split_at_mut(SEGMENT_BYTES / 2).into()
     }
 }
 
