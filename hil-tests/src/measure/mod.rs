@@ -30,7 +30,7 @@ use tempfile::TempDir;
 
 /// What `--help` says.
 pub const HELP: &str = "\
-measure footprint --agent FILE [--folder DIR] [--size MIB]...      [64 and 1024]
+measure footprint --agent FILE [--folder DIR] [--size MIB]...      [64, 1024, 1024]
 measure install   --agent FILE [--folder DIR] [--size MIB] [--rounds N] [--json FILE]    [1024, 3]
 measure link      --agent FILE [--folder DIR] [--only TEXT]... [--json FILE]
 measure pair      [--folder DIR] [--formats ext4,erofs,squashfs,squashfs-gzip]

@@ -1,6 +1,6 @@
 //! Blocks of deflate.
 
-use super::{Dice, contents};
+use super::{Dice, contents, spoil};
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 use mainstay_core::bundle::recode::Tables;
@@ -85,15 +85,7 @@ fn blocks_and_what_they_open_to_may_say_anything() {
         let items = opened[..made].to_vec();
         for _ in 0..400 {
             let (mut stream, mut items) = (stream.clone(), items.clone());
-            for bytes in [&mut stream, &mut items] {
-                for _ in 0..dice.next() % 3 + 1 {
-                    let room = if !dice.next().is_multiple_of(3) { bytes.len().min(80) } else { bytes.len() };
-                    bytes[dice.next() as usize % room] ^= 1 << (dice.next() % 8);
-                }
-                if dice.next().is_multiple_of(5) {
-                    bytes.truncate(dice.next() as usize % bytes.len());
-                }
-            }
+            [&mut stream, &mut items].into_iter().for_each(|bytes| spoil(bytes, &mut dice));
             let room = if dice.next().is_multiple_of(7) { dice.next() as usize % made } else { opened.len() };
             match tables.open_deflate(&stream, 16, &mut opened[..room]) {
                 Ok((bits, made)) => {

@@ -51,6 +51,17 @@ fn contents() -> Vec<Vec<u8>> {
     ]
 }
 
+/// Flips some bits, mostly where descriptions stand, and cuts it short now and then.
+fn spoil(bytes: &mut Vec<u8>, dice: &mut Dice) {
+    for _ in 0..dice.next() % 3 + 1 {
+        let room = if !dice.next().is_multiple_of(3) { bytes.len().min(80) } else { bytes.len() };
+        bytes[dice.next() as usize % room] ^= 1 << (dice.next() % 8);
+    }
+    if dice.next().is_multiple_of(5) {
+        bytes.truncate(dice.next() as usize % bytes.len());
+    }
+}
+
 /// How a part of a file is packed.
 type Packs = fn(&[u8]) -> Vec<u8>;
 

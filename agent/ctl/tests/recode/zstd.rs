@@ -1,6 +1,6 @@
 //! Blocks of zstd.
 
-use super::{Dice, contents, frame};
+use super::{Dice, contents, frame, spoil};
 use mainstay_core::bundle::recode::{Tables, Unopened};
 use mainstayctl::zstd::header_bytes;
 
@@ -56,16 +56,7 @@ fn blocks_and_what_they_open_to_may_say_anything() {
         let (block, items) = (frame[from..from + used].to_vec(), opened[..made].to_vec());
         for _ in 0..400 {
             let (mut block, mut items) = (block.clone(), items.clone());
-            for bytes in [&mut block, &mut items] {
-                for _ in 0..dice.next() % 3 + 1 {
-                    // Mostly where descriptions stand.
-                    let room = if !dice.next().is_multiple_of(3) { bytes.len().min(80) } else { bytes.len() };
-                    bytes[dice.next() as usize % room] ^= 1 << (dice.next() % 8);
-                }
-                if dice.next().is_multiple_of(5) {
-                    bytes.truncate(dice.next() as usize % bytes.len());
-                }
-            }
+            [&mut block, &mut items].into_iter().for_each(|bytes| spoil(bytes, &mut dice));
             let room = if dice.next().is_multiple_of(7) { dice.next() as usize % made } else { opened.len() };
             match Box::<Tables>::default().open(&block, &mut opened[..room]) {
                 Ok((used, made)) => {

@@ -11,7 +11,8 @@
 //! at 4096  the same                       the record with the higher sequence that is whole counts
 //! ```
 //! It is written when a 64th of the month's bytes have come since (64 KiB at least, [`UNSAVED_BYTES_MAX`] at most), and at the end of a
-//! download, which a reboot may come before: a cut loses at most that much of the count, and never makes it more. A month is one of UTC; while the clock is not set, the month on record goes on.
+//! download, which a reboot may come before: a cut loses at most that much of the count, and never makes it more. A month is one of UTC;
+//! while the clock is not set, the month on record goes on.
 
 use mainstay_core::digest::Digest;
 use std::fmt::Write as _;

@@ -55,6 +55,15 @@ impl<'a> Forward<'a> {
         value
     }
 
+    /// Gives what stands before bit `end`, up to eight bits at a time, and how many they are.
+    pub fn each_byte(&mut self, end: usize, mut give: impl FnMut(u32, u32) -> Result<()>) -> Result<()> {
+        while self.at < end {
+            let bits = (end - self.at).min(8) as u32;
+            give(self.take(bits), bits)?;
+        }
+        Ok(())
+    }
+
     /// How many bytes have been begun.
     pub fn bytes(&self) -> Result<usize> {
         match self.at.div_ceil(8) {

@@ -13,7 +13,7 @@
 //! or closes to other bits: who opens one to send it closes it once, and compares.
 
 use super::bits::{Forward, Writer};
-use super::{Lengths, Out, Result, Unopened, codes};
+use super::{Lengths, Out, Result, Unopened, codes, small};
 use zerocopy::FromZeros;
 
 /// The two codes of a block.
@@ -36,11 +36,7 @@ impl Codes {
         let mut bits = Forward::at(from, bit);
         self.read(&mut bits)?;
         let mut to = Out { out, at: 0 };
-        let (mut head, end) = (Forward::at(from, bit), bits.place());
-        while head.place() < end {
-            let left = (end - head.place()).min(8) as u32;
-            to.push(&[head.take(left) as u8])?;
-        }
+        Forward::at(from, bit).each_byte(bits.place(), |byte, _| to.push(&[byte as u8]))?;
         let counts = to.at;
         let room = to.out.get_mut(counts + COUNTS_BYTES..).ok_or(Unopened)?;
         let (literals, records, matches) = self.read_words(&mut bits, room)?;
@@ -94,13 +90,9 @@ impl Codes {
 
     /// Closes the block at the beginning of `opened`: how many bytes of it that are.
     pub fn close(&mut self, opened: &[u8], out: &mut Writer<'_>) -> Result<usize> {
-        let mut bits = Forward::at(opened, 0);
+        let mut bits = Forward::new(opened);
         self.read(&mut bits)?;
-        let (mut head, end) = (Forward::at(opened, 0), bits.place());
-        while head.place() < end {
-            let left = (end - head.place()).min(8) as u32;
-            out.put(head.take(left), left)?;
-        }
+        Forward::new(opened).each_byte(bits.place(), |byte, bits| out.put(byte, bits))?;
         let (_, behind) = opened.split_at_checked(bits.bytes()?).ok_or(Unopened)?;
         let (counts, behind) = behind.split_at_checked(COUNTS_BYTES).ok_or(Unopened)?;
         let mut counts =
@@ -113,10 +105,7 @@ impl Codes {
             records.get(at - 1).copied().map(u32::from).ok_or(Unopened)
         };
         for _ in 0..matches {
-            let before = match byte()? {
-                255 => byte()? | byte()? << 8 | byte()? << 16,
-                few => few,
-            };
+            let before = small(&mut byte)?;
             let (these, behind) = literals.split_at_checked(before as usize).ok_or(Unopened)?;
             literals = behind;
             these.iter().try_for_each(|literal| self.words.put(u16::from(*literal), out))?;

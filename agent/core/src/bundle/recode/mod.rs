@@ -455,13 +455,17 @@ fn record(records: &[u8]) -> Result<(Sequence, usize)> {
         at += 1;
         records.get(at - 1).copied().map(u32::from).ok_or(Unopened)
     };
-    let mut small = || match byte()? {
-        255 => Ok(byte()? | byte()? << 8 | byte()? << 16),
-        value => Ok::<u32, Unopened>(value),
-    };
-    let (length, matched) = (small()?, small()? + MATCH_LEAST);
+    let (length, matched) = (small(&mut byte)?, small(&mut byte)? + MATCH_LEAST);
     let offset = byte()? << 16 | byte()? << 8 | byte()?;
     Ok((Sequence { length, matched, offset }, at))
+}
+
+/// A number that is mostly small, as [`Out::small`] writes it.
+fn small(byte: &mut impl FnMut() -> Result<u32>) -> Result<u32> {
+    match byte()? {
+        255 => Ok(byte()? | byte()? << 8 | byte()? << 16),
+        value => Ok(value),
+    }
 }
 
 /// Where bytes go.
