@@ -7,15 +7,20 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// `None` where there is no Python.
-fn agrees(name: &str, base: &[u8], content: &[u8], at: u64, frame: &[u8]) -> Option<bool> {
+/// Reads a frame.
+const FRAME: &str = "read.py";
+/// Reads a segment in parts.
+pub const PARTS: &str = "read_parts.py";
+
+/// What `script` says; `None` where there is no Python.
+pub fn agrees(script: &str, name: &str, base: &[u8], content: &[u8], at: u64, frame: &[u8]) -> Option<bool> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("second-reader-{name}"));
     fs::create_dir_all(&folder).unwrap();
     let file = |name: &str, bytes: &[u8]| {
         fs::write(folder.join(name), bytes).unwrap();
         folder.join(name)
     };
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/patch/read.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/patch").join(script);
     let mut python = Command::new("python3");
     python.arg("-I").arg(script).arg(file("base", base)).arg(file("content", content));
     match python.arg(at.to_string()).arg(file("frame", frame)).output() {
@@ -81,9 +86,9 @@ fn reader_written_from_the_specification_alone_agrees() {
     content.extend(noise(99, 200));
     let at = 1 << 33;
     let frame = patch(&ops, Some(&map), at, &mut state(), &mut Memory::of(&base), &content).unwrap();
-    let Some(read) = agrees("whole", &base, &content, at, &frame) else { return };
+    let Some(read) = agrees(FRAME, "whole", &base, &content, at, &frame) else { return };
     assert!(read);
     let mut changed = frame.clone();
     changed[frame.len() / 2] ^= 1;
-    assert_eq!(agrees("changed", &base, &content, at, &changed), Some(false), "it compares");
+    assert_eq!(agrees(FRAME, "changed", &base, &content, at, &changed), Some(false), "it compares");
 }
