@@ -10,6 +10,7 @@
 //! can be had, the content is right, whatever the delta route was; where they lie, reading back refuses what is not right.
 
 mod made;
+mod parts;
 
 use crate::allocations::bounded;
 use crate::signed::Spoil;
@@ -77,15 +78,18 @@ enum Way {
     Raw(u8),
     Frame(u8),
     Patch([Option<OpPlan>; 4], Option<(u32, [(u16, i16); 3])>),
+    /// In parts, and what is done to them; the last is what these leave, plain.
+    Parts([Option<PartPlan>; 3], Option<Spoil>),
     /// A frame with the segment before as its prefix, where there is one that can be.
     Follow(u8),
     /// Sound, but of another content than the manifest's, and the page's digest says that it is right.
     Lie(u8),
-    /// Bytes in the place of a patch's frame; `lies`: and the page says that what they make is right.
+    /// Bytes in the place of a patch's frame or of parts; `lies`: and the page says that what they make is right.
     Hostile {
         frame: [u8; 12],
         times: u8,
         lies: bool,
+        parts: bool,
     },
 }
 
@@ -96,6 +100,16 @@ struct OpPlan {
     length: u32,
     at: u32,
     transform: u8,
+}
+
+/// A part: plain, a block of zstd, a block of deflate that begins at a bit. Bit 7 of `kind`: its source may lie anywhere.
+#[derive(Arbitrary, Debug)]
+struct PartPlan {
+    kind: u8,
+    length: u16,
+    at: u32,
+    letter: u8,
+    bit: u8,
 }
 
 /// Each group's slot: room for all segments of a plan.
@@ -137,7 +151,7 @@ pub fn check() {
     let patch = || Way::Patch([op(1, 5000), op(2, 300), op(0, 70_000), None], None);
     assert_eq!(attempt(&sound(patch())), Some(End::Delta), "sound");
     #[rustfmt::skip]
-    let cases: [Lie; 26] = [
+    let cases: [Lie; 31] = [
         ("one not known yet",     |p| p.known = 1,                                                     End::Delta),
         ("every object twice",    |p| p.lie = Some((2, 2)),                                            End::Delta),
         ("cut once",              |p| p.cut = Some(1),                                                 End::Delta),
@@ -158,7 +172,12 @@ pub fn check() {
         ("another piece",         |p| p.elsewhere = Some((0, 2)),                                      End::Full),
         ("a frame",               |p| p.pieces[0] = Some((0, Spoil::Xor(3, 255))),                     End::Full),
         ("outside of the base",   |p| p.segments[1] = Some(Way::Patch([op(0x84, 9), None, None, None], None)), End::Full),
-        ("no frame",              |p| p.segments[1] = Some(Way::Hostile { frame: *b"not a frame.", times: 9, lies: true }), End::Full),
+        ("no frame",              |p| p.segments[1] = Some(Way::Hostile { frame: *b"not a frame.", times: 9, lies: true, parts: false }), End::Full),
+        ("no parts",              |p| p.segments[1] = Some(Way::Hostile { frame: *b"nor parts...", times: 9, lies: true, parts: true }), End::Full),
+        ("parts",                 |p| p.segments[1] = Some(in_parts(0, None)),                         End::Delta),
+        ("a drifted source",      |p| { p.segments[1] = Some(in_parts(0, None)); p.drifted = Some(parts::ZSTD_AT as u32 + 1); }, End::Full),
+        ("a source elsewhere",    |p| p.segments[1] = Some(in_parts(0x80, None)),                      End::Full),
+        ("a part of another kind", |p| p.segments[1] = Some(in_parts(0, Some(Spoil::Xor(0, 3)))),      End::Full),
         ("another content",       |p| p.segments[1] = Some(Way::Lie(3)),                               End::Refused),
         ("another zero",          |p| p.segments[1] = Some(Way::Lie(1)),                               End::Refused),
         ("a copy that lies",      |p| p.segments[1] = Some(Way::Lie(0)),                               End::Refused),
@@ -174,6 +193,11 @@ pub fn check() {
 
 fn op(kind: u8, length: u32) -> Option<OpPlan> {
     Some(OpPlan { kind, length, at: 2_000_000, transform: kind })
+}
+
+fn in_parts(anywhere: u8, spoil: Option<Spoil>) -> Way {
+    let part = |kind, bit| Some(PartPlan { kind: kind | anywhere, length: 900, at: 70_000, letter: 7, bit });
+    Way::Parts([part(0, 0), part(1, 0), part(2, 5)], spoil)
 }
 
 /// A copy, `way`, and a frame of zstd, with no lie in it.
@@ -231,7 +255,8 @@ impl Dear {
                 (n >> 9) as u8
             }
         };
-        let base: Vec<u8> = (0..SLOT_BYTES).map(byte).collect();
+        let mut base: Vec<u8> = (0..SLOT_BYTES).map(byte).collect();
+        parts::put_blocks(&mut base);
         let digest = |bytes: u64| Digest::of(base.get(..bytes as usize).unwrap_or(b"longer than the slot"));
         let workspace = vec![0; WORKSPACE_BYTES].into_boxed_slice().try_into().expect("of this size");
         Dear { zstd: Zstd::default(), workspace, lent, digests: BASES.map(digest), base }

@@ -365,11 +365,11 @@ fn frames(seeds: &mut Seeds) {
     }
 }
 
-/// Plans as `arbitrary` reads them: a number from the front as it stands, one of eight ways by its share of a u32, an option
-/// by a bit before it. All but the last two come to their end by the delta route alone.
+/// Plans as `arbitrary` reads them: a number from the front as it stands, one of nine ways by its share of a u32, an option
+/// by a bit before it. All but the last three come to their end by the delta route alone.
 fn delta_routes(seeds: &mut Seeds) {
     let way = |number: u64, rest: &[u8]| {
-        let share = ((2 * number + 1) << 31) / 8;
+        let share = ((2 * number + 1) << 31) / 9;
         [&[1], &share.to_le_bytes()[..4], rest].concat()
     };
     // kind, length, offset, transform; behind four of them no map, or one.
@@ -384,16 +384,27 @@ fn delta_routes(seeds: &mut Seeds) {
     let one = patch(&[op(1, 5000, 0), op(2, 300, 0), op(0, 70_000, 0)], &[0]);
     let moved = patch(&[op(1, 60_000, 1), op(1, 60_000, 2), op(1, 60_000, 5), op(1, 60_000, 6)], &map);
     let [zero, same, raw, frame] = [way(0, &[]), way(1, &[]), way(2, &[5]), way(3, &[3])];
-    let follow = way(5, &[7]);
-    let hostile = way(7, &[&b"not a frame."[..], &[9, 1]].concat());
+    let follow = way(6, &[7]);
+    let hostile = |parts: u8| way(8, &[&b"not a frame."[..], &[9, 1, parts]].concat());
+    // kind, length, offset, literal, bit; behind three of them nothing that is done to it.
+    let part = |kind: u8, bit: u8| {
+        [&[1, kind], &900u16.to_le_bytes()[..], &5000u32.to_le_bytes(), &[b'x', bit]].concat()
+    };
+    let parts =
+        |of: [(u8, u8); 3]| way(5, &[&of.map(|(kind, bit)| part(kind, bit)).concat()[..], &[0]].concat());
+    let each = parts([(0, 0), (1, 0), (2, 5)]);
+    let blocks = parts([(2, 0), (2, 3), (1, 0)]);
     for (n, ways) in [
         [&same, &one, &frame],
         [&one, &moved, &one],
         [&raw, &same, &zero],
         [&zero, &moved, &raw],
         [&moved, &follow, &follow],
-        [&one, &hostile, &one],
-        [&way(6, &[7]), &same, &one],
+        [&each, &one, &blocks],
+        [&blocks, &each, &frame],
+        [&one, &hostile(0), &one],
+        [&one, &hostile(1), &each],
+        [&way(7, &[7]), &same, &one],
     ]
     .into_iter()
     .enumerate()
@@ -401,7 +412,7 @@ fn delta_routes(seeds: &mut Seeds) {
         let mut plan = ways.map(Vec::as_slice).concat();
         // last, begins, base; nothing is spoiled; known, nothing drifted or unreadable; target, reuse, window; the source is honest.
         plan.extend([200, 9, 0b010, 0, 0, 0, 0, 0, 0, 0, 0, n as u8 % 2, 0, 0, 0, 1, 1, 2, 0, 0, 0]);
-        assert_eq!(crate::delta_route::by_delta_alone(&plan), n < 5, "seed {n}");
+        assert_eq!(crate::delta_route::by_delta_alone(&plan), n < 7, "seed {n}");
         seeds.push(("delta_route", plan));
     }
 }

@@ -5,11 +5,12 @@
 //! It promises that every object's name is its digest and that the manifest is signed. It knows nothing of how the gateway
 //! fares with it.
 
-use super::{BASES, OpPlan, Plan, Way};
+use super::{BASES, OpPlan, Plan, Way, parts};
 use crate::signed::{Objects, follow, spoil, zstd_frame};
 use crate::throwaway::{KEYS, RELEASE};
 use mainstay_core::bundle::author::{Run, RunBuilder, table};
 use mainstay_core::bundle::patch::{Base, From, Map, Op, PatchState, Transform, patch, unpatch};
+use mainstay_core::bundle::recode::{Room, Tables, patch_parts, unpatch_parts};
 use mainstay_core::bundle::*;
 use mainstay_core::digest::Digest;
 use mainstay_core::limits::*;
@@ -24,7 +25,7 @@ pub struct Made {
     pub content: Vec<u8>,
     /// What the delta page says that each segment must be, and what that must be; empty where the page is refused.
     pub said: Vec<(Proof, Proof)>,
-    /// Patches in the delta page.
+    /// Frames of patches in the delta page, at most.
     pub patches: usize,
     /// Pieces of the delta route and of the full one.
     pub pieces: [usize; 2],
@@ -52,7 +53,7 @@ pub fn make(plan: &Plan, base: &[u8], base_digest: Digest) -> Option<Made> {
             author.state.reset();
             made = author.segment(way, bytes)?;
             pushed = delta.push_delta(made.said, made.encoding, &made.encoded, true);
-        } else if !matches!(made.encoding, Encoding::Patch) {
+        } else if !matches!(made.encoding, Encoding::Patch | Encoding::Recoded) {
             author.state = before;
         }
         pushed.ok()?;
@@ -146,8 +147,12 @@ fn read_page(page: &[u8], artifact: &Artifact, content: &[u8]) -> (Vec<(Proof, P
     };
     let right = content.chunks(SEGMENT_BYTES).map(|segment| Proof::Whole(Digest::of(segment)));
     let said = (0..count).map(|i| page.proof(i).expect("of each").expect("a delta page's"));
-    let is_patch = |i: &usize| page.segment(*i).is_ok_and(|(encoding, _)| encoding == Encoding::Patch);
-    (said.zip(right).collect(), (0..count).filter(is_patch).count(), page.piece_count())
+    let patches = |i| match page.segment(i).expect("of each").0 {
+        Encoding::Patch => 1,
+        Encoding::Recoded => PARTS_MAX,
+        _ => 0,
+    };
+    (said.zip(right).collect(), (0..count).map(patches).sum(), page.piece_count())
 }
 
 /// A segment: what it is, what the delta page says that it is, and how it travels.
@@ -194,6 +199,15 @@ impl Author<'_> {
                 let (content, frame) = self.patched(ops, map, bytes)?;
                 right(content, Encoding::Patch, frame)
             }
+            Way::Parts(plans, by) => {
+                let mut before = self.before(u64::MAX / 2);
+                let (content, parts) = parts::made(plans, bytes, &mut before)?;
+                let parts: Vec<_> = parts.iter().map(parts::Made::part).collect();
+                let mut parts =
+                    patch_parts(&parts, at as u64, &mut self.state, &mut before, &content).ok()?;
+                spoil(&mut parts, by);
+                right(content, Encoding::Recoded, parts)
+            }
             Way::Lie(byte) => {
                 let (encoding, made, encoded) = match byte % 4 {
                     0 => (Encoding::Copy, old(), Vec::new()),
@@ -203,14 +217,24 @@ impl Author<'_> {
                 };
                 Some(Segment { content: vec![byte | 128; bytes], said: Digest::of(&made), encoding, encoded })
             }
-            Way::Hostile { frame, times, lies } => {
+            Way::Hostile { frame, times, lies, parts } => {
                 let frame = frame.repeat(usize::from(*times) + 1);
                 let content = vec![frame[0] | 1; bytes];
                 let mut made = vec![0; bytes];
                 let mut before = self.before(self.base_bytes.saturating_add(at as u64));
-                let read = unpatch(&frame, at as u64, &mut self.state, &mut before, &mut made);
+                let (at, state) = (at as u64, &mut self.state);
+                let (encoding, read) = if *parts {
+                    let (mut opened, mut items) =
+                        (vec![0; PART_SOURCES_BYTES_MAX], vec![0; PART_MADE_BYTES_MAX]);
+                    let tables = &mut Box::<Tables>::default();
+                    let mut room = Room { tables, opened: &mut opened, made: &mut items };
+                    let read = unpatch_parts(&frame, at, state, &mut before, &mut room, &mut made);
+                    (Encoding::Recoded, read)
+                } else {
+                    (Encoding::Patch, unpatch(&frame, at, state, &mut before, &mut made))
+                };
                 let said = Digest::of(if read.is_ok() && *lies { &made } else { &content });
-                Some(Segment { content, said, encoding: Encoding::Patch, encoded: frame })
+                Some(Segment { content, said, encoding, encoded: frame })
             }
         }
     }
