@@ -5,10 +5,10 @@
 //! build, old bytes where nothing is. Each hint names one such thing, what it costs and what to do.
 //!
 //! What of this can the device undo? Blocks of zstd and deflate are opened, patched and closed again to the bit (`delta/closed.rs`): a
-//! delta of them takes several times what the plain content would, instead of all that has changed. To undo xz, lzo or lz4 likewise
-//! is not done; xz would want its dictionary of tens of megabytes for it. These are about as large as what of their
-//! stream has changed, which is nearly all of it (DESIGN, "What is packed"). These hints are how the bytes are saved: where the
-//! image is made.
+//! delta of them takes several times what the plain content would, instead of all that has changed. lz4 and lzo keep whole bytes, and
+//! what stands behind a change as it was: patched as they are, they take no more. xz carries its state through the whole stream, and
+//! would want its dictionary of tens of megabytes: nearly all behind a change is new (DESIGN, "What is packed"). These hints are how
+//! the bytes are saved: where the image is made.
 //!
 //! Figures are of two kinds. What a file costs in this delta is what was encoded for it (`encoded_by_file`); all else is
 //! counted in the image before compression, and says so where it is an estimate. A hint is never worth a failure: where

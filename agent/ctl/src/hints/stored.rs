@@ -66,6 +66,6 @@ fn whole(new: &dyn ReadAt) -> Option<Hint> {
     Some(Hint { title, bytes, advice })
 }
 
-const ON_THE_WIRE: &str = "a delta opens what zstd and gzip have packed and takes several times what the plain content would, \
-     of all else it sees nothing; and pieces are compressed on their way anyway";
+const ON_THE_WIRE: &str = "a delta opens what zstd and gzip have packed, and takes lz4 and lzo as they are: several times what the plain content \
+     would; of xz and lzma it sees nothing; and pieces are compressed on their way anyway";
 const SQUASHFS_BLOCKS_AS_THEY_ARE: u8 = 2;
