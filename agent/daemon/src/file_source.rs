@@ -2,6 +2,9 @@
 //!
 //! Objects are taken in the order in which they stand; one that nobody asks for is read and passed over. The
 //! manifest stands first and is taken at once, so that a bundle can be judged before anything else of it is read.
+//!
+//! Objects have no names but their digests, and who asks for one proves it. So the next one is given unseen: mostly it is the right one, and
+//! hashed once. Where it is refuted, the names of those behind it are computed until the right one comes.
 
 use mainstay_core::bundle::{BUNDLE_MAGIC, OBJECT_HEADER_BYTES, Object};
 use mainstay_core::digest::Digest;
@@ -15,8 +18,10 @@ pub struct FileSource {
     input: Box<dyn Read + Send>,
     /// The object that was read last.
     object: Vec<u8>,
-    /// Its name, once it has been computed.
-    name: Option<Digest>,
+    /// For what it was given.
+    given: Option<Digest>,
+    /// What the next object was not, though it was given for it.
+    sought: Option<Digest>,
     /// What it is.
     kind: Object,
     /// Bytes read so far.
@@ -32,7 +37,8 @@ impl FileSource {
         let mut source = FileSource {
             input,
             object: Vec::new(),
-            name: None,
+            given: None,
+            sought: None,
             kind: Object::Manifest,
             at: 0,
             limit: FILE_BYTES_MAX,
@@ -92,7 +98,7 @@ impl FileSource {
         bytes.resize(length, 0);
         self.read(&mut bytes)?;
         self.object = bytes;
-        self.name = None;
+        self.given = None;
         Ok(object)
     }
 
@@ -129,11 +135,12 @@ impl PieceSource for FileSource {
     }
 
     fn fetch(&mut self, name: &Digest, _bytes: u32) -> Result<&[u8]> {
-        while self.name != Some(*name) {
+        let seeks = self.sought.take() == Some(*name);
+        while self.given != Some(*name) {
             if self.next()? == Object::End {
                 return Err(fault!(Corrupt, "bundle: object {name:?} is not in it, or not where it belongs"));
             }
-            self.name = Some(Digest::of(&self.object));
+            self.given = Some(if seeks { Digest::of(&self.object) } else { *name });
         }
         Ok(&self.object)
     }
@@ -141,8 +148,8 @@ impl PieceSource for FileSource {
     fn release(&mut self, _name: &Digest) {}
 
     fn refute(&mut self, name: &Digest) -> Result<()> {
-        // `fetch` only ever gives what has this name.
-        Err(fault!(Corrupt, "bundle: object {name:?} changed in memory"))
+        (self.given, self.sought) = (None, Some(*name));
+        Ok(())
     }
 }
 
@@ -179,12 +186,47 @@ mod tests {
         let endless = Endless { begin, piece: object(Object::Piece, &[7; OBJECT_BYTES_MAX]), at: 0 };
         let mut source = FileSource::open(Box::new(endless)).unwrap();
         source.makes(1 << 20);
-        let fault = source.fetch(&Digest([1; 32]), 0).unwrap_err();
+        let nothing = Digest([1; 32]);
+        assert!(source.fetch(&nothing, 64).is_ok(), "is for whoever asks to prove");
+        source.refute(&nothing).unwrap();
+        let fault = source.fetch(&nothing, 64).unwrap_err();
         assert!(fault.what.contains("for what its manifest makes, found more"), "{fault}");
         assert!(
             source.at - BUNDLE_MAGIC.len() as u64 <= FILE_BYTES_MAX + FILE_TIMES_MAX * (1 << 20),
             "{}",
             source.at
         );
+    }
+    #[test]
+    fn the_next_object_is_given_unseen_and_where_it_is_refuted_the_right_one_is_sought() {
+        let pieces: Vec<Vec<u8>> = (0..6).map(|n| vec![n; 100]).collect();
+        let names: Vec<Digest> = pieces.iter().map(|piece| Digest::of(piece)).collect();
+        let object = |kind: Object, bytes: &[u8]| [&kind.header(bytes.len())[..], bytes].concat();
+        let heads = [Object::Manifest, Object::Table, Object::Table, Object::SegmentPage, Object::RoutePage];
+        let file = [
+            BUNDLE_MAGIC.to_vec(),
+            heads.map(|kind| object(kind, b"head")).concat(),
+            pieces.iter().flat_map(|piece| object(Object::Piece, piece)).collect(),
+            object(Object::End, b""),
+        ];
+        let mut source = FileSource::open(Box::new(std::io::Cursor::new(file.concat()))).unwrap();
+        for _ in 0..4 {
+            assert_eq!(source.fetch(&Digest::of(b"head"), 100), Ok(&b"head"[..]));
+            source.given = None; // the next one has the same name
+        }
+        let mut fetch = |name: &Digest| -> Result<u32> {
+            let found = Digest::of(source.fetch(name, 100)?);
+            if found == *name {
+                return Ok(1);
+            }
+            source.refute(name)?;
+            assert_eq!(Digest::of(source.fetch(name, 100)?), *name);
+            Ok(2)
+        };
+        assert_eq!(fetch(&names[0]), Ok(1));
+        assert_eq!(fetch(&names[0]), Ok(1), "asked for again, it is still in hand");
+        assert_eq!(fetch(&names[3]), Ok(2), "two are passed over");
+        assert_eq!(fetch(&names[4]), Ok(1));
+        assert!(fetch(&names[1]).unwrap_err().what.contains("is not in it, or not where it belongs"));
     }
 }
