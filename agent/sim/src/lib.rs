@@ -19,6 +19,7 @@ pub mod explore;
 pub mod image;
 pub mod invariant;
 pub mod life;
+mod machine;
 pub mod made;
 pub mod mutant;
 pub mod odd_stories;
