@@ -38,7 +38,12 @@ fn whole(bytes: &[u8]) {
         }
     });
     let Ok(mut source) = FileSource::open(input()) else { return };
-    assert!(source.fetch(&Digest([0; 32]), 1).is_err(), "nobody finds an object of this name");
+    let nothing = Digest([0; 32]);
+    if let Ok(unseen) = source.fetch(&nothing, 1) {
+        assert!(unseen.len() <= OBJECT_BYTES_MAX, "the next one, whatever it is");
+        source.refute(&nothing).expect("then it is sought");
+        assert!(source.fetch(&nothing, 1).is_err(), "nobody finds an object of this name");
+    }
 }
 
 /// The same file with its manifest's body under a right signature.
