@@ -73,7 +73,8 @@ pub fn measure(words: &Words) -> Result<Measured> {
         rows.extend(of_pair);
     }
     println!("{FOOTNOTE}");
-    let broken = judge::broken(&rows);
+    let judge::Judged { broken, excepted } = judge::judge(&rows);
+    excepted.iter().for_each(|what| println!("EXCEPTED: {what}"));
     broken.iter().for_each(|what| println!("NOT HELD: {what}"));
     Ok(Measured { within: broken.is_empty(), json: json(&rows) })
 }
