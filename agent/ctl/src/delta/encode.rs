@@ -59,26 +59,30 @@ struct Row<'a> {
     wrong: (u64, u64),
 }
 
-/// A patch, and what is known behind it.
-struct Tried {
-    frame: Vec<u8>,
+/// A way in which a segment may come.
+struct Offer {
+    encoding: Encoding,
+    bytes: Vec<u8>,
+    /// The bytes, and what the gateway's time for them is worth in bytes.
+    costs: usize,
+    /// A piece begins with it.
+    begins: bool,
+    /// What patches know behind it.
+    learned: Option<Learned>,
+}
+
+struct Learned {
     state: Box<PatchState>,
     map: Option<usize>,
 }
 
-/// A patch that may be taken.
-struct Patched {
-    tried: Tried,
-    /// It begins a piece.
-    begins: bool,
-    /// What the gateway's time for it is worth, in bytes.
-    slow: u64,
-}
-
-impl Patched {
-    /// Bytes, and what its time is worth.
-    fn costs(&self) -> usize {
-        self.tried.frame.len() + self.slow as usize
+impl Offer {
+    /// This one, or the other where that costs less.
+    fn or(self, other: Option<Offer>) -> Offer {
+        match other {
+            Some(other) if other.costs < self.costs => other,
+            _ => self,
+        }
     }
 }
 
@@ -115,7 +119,10 @@ impl<'a> Row<'a> {
         let (encoding, bytes, begins_piece) = match draft.free {
             Free::Zero => (Encoding::Zero, Vec::new(), false),
             Free::Copy => (Encoding::Copy, Vec::new(), false),
-            Free::No => self.smallest(draft)?,
+            Free::No => {
+                let offer = self.smallest(draft)?;
+                self.take(draft, offer)
+            }
         };
         let made = Made { encoding, bytes, begins_piece: begins_piece || begins_run };
         if self.used == 0 && !made.bytes.is_empty() || begins_piece {
@@ -137,52 +144,41 @@ impl<'a> Row<'a> {
         self.used + bytes <= OBJECT_BYTES_MAX
     }
 
-    /// The smallest way, and whether a piece begins with it. What is alone in its pieces leaves no room behind it, so the next
-    /// begins one.
-    fn smallest(&mut self, draft: &Draft) -> Result<(Encoding, Vec<u8>, bool)> {
-        let patch = match draft.is_nearly_new() || draft.ops.len() > OPERATIONS_MOST {
-            true => None,
-            false => Some(self.patch(draft, &draft.ops)?),
-        };
-        let content = draft.content.len();
-        let limit = patch.as_ref().map_or(content, |patch| patch.costs().min(content));
-        let zstd = self.zstd(draft, limit)?.filter(|(_, frame)| frame.len() < limit);
-        let zstd_won = zstd.is_some();
-        let packed = zstd.unwrap_or_else(|| (Encoding::Raw, draft.content.clone()));
-        let modelled = match &draft.modelled {
-            Some(ops) if (zstd_won || patch.is_none()) && ops.len() <= OPERATIONS_MOST => {
-                Some(self.patch(draft, ops)?)
-            }
-            _ => None,
-        };
-        let patch = if zstd_won { modelled } else { patch.or(modelled) };
-        let least = patch.as_ref().map_or(packed.1.len(), |patch| patch.costs().min(packed.1.len()));
-        if let Some((tried, begins)) = self.parts(draft)?.filter(|(tried, _)| tried.frame.len() < least) {
-            return Ok((Encoding::Recoded, self.take(tried, begins), begins));
+    /// The smallest way. What is alone in its pieces leaves no room behind it, so the next begins one.
+    fn smallest(&self, draft: &Draft) -> Result<Offer> {
+        let mut best = self.packed((Encoding::Raw, draft.content.clone()));
+        if !draft.is_nearly_new() {
+            best = best.or(self.patch(draft, &draft.ops)?);
         }
-        if let Some(Patched { tried, begins, .. }) = patch.filter(|patch| patch.costs() < packed.1.len()) {
+        let zstd = self.zstd(draft, best.costs)?;
+        best = best.or(zstd.map(|packed| self.packed(packed)));
+        // The same with what is new modelled, where a patch that stores it has not won.
+        if let (Some(ops), false) = (&draft.modelled, best.encoding == Encoding::Patch) {
+            best = best.or(self.patch(draft, ops)?);
+        }
+        Ok(best.or(self.parts(draft)?))
+    }
+
+    /// What is known behind it is known from now on.
+    fn take(&mut self, draft: &Draft, offer: Offer) -> (Encoding, Vec<u8>, bool) {
+        if offer.begins {
+            self.begin();
+        }
+        if let Some(learned) = offer.learned {
+            (self.state, self.map) = (learned.state, learned.map);
+        }
+        if offer.encoding == Encoding::Patch {
             self.wrong = (self.wrong.0 + draft.wrong.0, self.wrong.1 + draft.wrong.1);
-            return Ok((Encoding::Patch, self.take(tried, begins), begins));
         }
-        let begins = !self.fits(packed.1.len());
-        if begins {
-            self.begin();
-        }
-        let (way, bytes) = packed;
-        Ok((way, bytes, begins))
+        (offer.encoding, offer.bytes, offer.begins)
     }
 
-    /// What is known behind this frame is known from now on.
-    fn take(&mut self, tried: Tried, begins: bool) -> Vec<u8> {
-        if begins {
-            self.begin();
-        }
-        (self.state, self.map) = (tried.state, tried.map);
-        tried.frame
+    fn packed(&self, (encoding, bytes): (Encoding, Vec<u8>)) -> Offer {
+        Offer { encoding, costs: bytes.len(), begins: !self.fits(bytes.len()), bytes, learned: None }
     }
 
-    /// The segment in parts, if it has any; and whether a piece begins with it.
-    fn parts(&self, draft: &Draft) -> Result<Option<(Tried, bool)>> {
+    /// The segment in parts, if it has any.
+    fn parts(&self, draft: &Draft) -> Result<Option<Offer>> {
         if draft.closed.is_empty() || draft.closed.len() * 2 >= PARTS_MAX {
             return Ok(None);
         }
@@ -198,26 +194,39 @@ impl<'a> Row<'a> {
             parts.push(Part::Closed { codec: *codec, length: *length, sources, opened, items, ops });
         }
         parts.extend((at < draft.content.len()).then(|| plain(at, draft.content.len())));
-        for (mut state, begins) in [(self.state.clone(), false), (Box::default(), true)] {
+        let made = self.here_or_anew(|mut state, map| {
             let mut base = self.before.segment(draft.at);
-            let frame = patch_parts(&parts, draft.at, &mut state, &mut base, &draft.content)?;
-            if begins || self.fits(frame.len()) {
-                let map = if begins { None } else { self.map };
-                return Ok(Some((Tried { frame, state, map }, begins))
-                    .filter(|(tried, _)| tried.frame.len() <= PARTS_BYTES_MAX));
-            }
-        }
-        Ok(None)
+            let bytes = patch_parts(&parts, draft.at, &mut state, &mut base, &draft.content)?;
+            Ok((bytes, Learned { state, map }))
+        })?;
+        let (bytes, learned, begins) = made;
+        let (encoding, costs) = (Encoding::Recoded, bytes.len());
+        let offer = Offer { encoding, bytes, costs, begins, learned: Some(learned) };
+        Ok(Some(offer).filter(|offer| offer.bytes.len() <= PARTS_BYTES_MAX))
     }
 
-    /// The patch of these operations: behind what is known, or with nothing known where it does not fit into this piece.
-    fn patch(&self, draft: &Draft, ops: &[Op]) -> Result<Patched> {
-        let slow = slow(ops);
-        let tried = self.attempt(draft, ops, self.state.clone(), self.map)?;
-        if self.fits(tried.frame.len()) {
-            return Ok(Patched { tried, begins: false, slow });
+    /// The patch of these operations, if they are not too many.
+    fn patch(&self, draft: &Draft, ops: &[Op]) -> Result<Option<Offer>> {
+        if ops.len() > OPERATIONS_MOST {
+            return Ok(None);
         }
-        Ok(Patched { tried: self.attempt(draft, ops, Box::default(), None)?, begins: true, slow })
+        let (bytes, learned, begins) =
+            self.here_or_anew(|state, known| self.attempt(draft, ops, state, known))?;
+        let (encoding, costs) = (Encoding::Patch, bytes.len() + slow(ops) as usize);
+        Ok(Some(Offer { encoding, bytes, costs, begins, learned: Some(learned) }))
+    }
+
+    /// Makes it behind what is known, or with nothing known where it does not fit into this piece; and whether that is so.
+    fn here_or_anew(
+        &self,
+        make: impl Fn(Box<PatchState>, Option<usize>) -> Result<(Vec<u8>, Learned)>,
+    ) -> Result<(Vec<u8>, Learned, bool)> {
+        let (bytes, learned) = make(self.state.clone(), self.map)?;
+        if self.fits(bytes.len()) {
+            return Ok((bytes, learned, false));
+        }
+        let (bytes, learned) = make(Box::default(), None)?;
+        Ok((bytes, learned, true))
     }
 
     fn attempt(
@@ -226,12 +235,13 @@ impl<'a> Row<'a> {
         ops: &[Op],
         mut state: Box<PatchState>,
         known: Option<usize>,
-    ) -> Result<Tried> {
+    ) -> Result<(Vec<u8>, Learned)> {
         let mut base = self.before.segment(draft.at);
         let (ops, sent) = self.sendable(draft, ops, known);
         let maps: Vec<(usize, &Map)> = sent.iter().map(|(at, map)| (*at, &*self.plan.maps[*map])).collect();
         let frame = patch_with(&ops, &maps, draft.at, &mut state, &mut base, &draft.content)?;
-        Ok(Tried { frame, state, map: sent.last().map_or(known, |(_, map)| Some(*map)) })
+        let map = sent.last().map_or(known, |(_, map)| Some(*map));
+        Ok((frame, Learned { state, map }))
     }
 
     /// The operations, and the maps that are not known yet. Beyond as many maps as a frame may hold, operations do without.
