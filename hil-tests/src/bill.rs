@@ -8,7 +8,7 @@ use crate::board::rootfs;
 use crate::disk::Disk;
 use crate::{Doing, Result, Trouble};
 use mainstay_core::boot::Group;
-use mainstay_core::bundle::{Artifact, Encoding, Object, RoutePage, SegmentPage, VerifiedObject};
+use mainstay_core::bundle::{Artifact, Encoding, Object, RouteKind, RoutePage, SegmentPage, VerifiedObject};
 use mainstay_core::digest::Digest;
 use mainstay_core::limits::{RUN_SEGMENTS_MAX, SEGMENT_BYTES};
 use mainstayctl::bundle::{BundleReader, Depth, Seen, walk};
@@ -23,6 +23,8 @@ pub struct Bill {
     pub object_bytes: u64,
     /// Bytes of the pieces that this gateway needs.
     pub needed: u64,
+    /// Bytes of the pieces of its smallest delta route, if it has one: what a gateway fetches that holds its base.
+    pub delta: Option<u64>,
     /// Content that the running group gives.
     pub copied: u64,
     /// Content in all.
@@ -37,7 +39,9 @@ impl Bill {
         let [artifact] = manifest.artifacts.as_slice() else {
             return Err(Trouble::new(format!("expected one artifact, found {}", manifest.artifacts.len())));
         };
-        let mut bill = Bill { content: artifact.size, ..Bill::default() };
+        let deltas = artifact.routes.iter().filter(|route| route.kind != RouteKind::Full);
+        let delta = deltas.map(|route| route.bytes).min();
+        let mut bill = Bill { content: artifact.size, delta, ..Bill::default() };
         let (mut run, mut segment_page, mut trouble) = (0, None, None);
         walk(&mut reader, &manifest, Depth::Objects, &mut |seen| {
             bill.objects.push(seen.name);

@@ -1,10 +1,10 @@
-//! `cargo demo`: six scenes from the life of a gateway, with the real `mainstay` and `mainstayctl`, a real broker and a
+//! `cargo demo`: seven scenes from the life of a gateway, with the real `mainstay` and `mainstayctl`, a real broker and a
 //! board around them whose power, bootloader and watchdog are the bench's.
 //!
 //! * [`words`] the command line
 //! * [`stage`] what a scene plays on: broker, operator, gateway, images
 //! * [`follow`] watching the gateway until something has come about, and drawing it
-//! * [`scenes`] the six
+//! * [`scenes`] the seven
 //! * [`qemu`] the story on an emulated machine with GRUB, Linux and a watchdog: `--qemu`
 //!
 //! Every scene can be played alone: it begins with whatever the gateway runs, and leaves it running something good. A scene

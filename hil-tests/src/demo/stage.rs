@@ -9,11 +9,11 @@
 use super::follow::Shown;
 use super::words::Words;
 use crate::bill::Bill;
-use crate::board::Bootloader;
+use crate::board::{Bootloader, rootfs};
 use crate::broker::{Broker, Kind};
 use crate::disk::MIB;
 use crate::gateway::{COMPATIBLE, Gateway, Plan};
-use crate::image::{Behaviour, Header, Spec, stamp};
+use crate::image::{Behaviour, HEADER_BYTES, Header, Spec, stamp};
 use crate::listener::Listener;
 use crate::operator::{Access, Bundle, Operator, Packing};
 use crate::pki::Pki;
@@ -21,9 +21,9 @@ use crate::programs::Programs;
 use crate::screen::Screen;
 use crate::{Doing, Result, Trouble, interrupt};
 use mainstay_core::boot::Group;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Stdout;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -65,6 +65,8 @@ pub struct Stage {
     published: Vec<Bill>,
     /// Versions whose images were made of the second of the two own ones.
     seconds: BTreeSet<String>,
+    /// How large the image of a version is.
+    sizes: BTreeMap<String, u64>,
     /// What has been shown of the gateway.
     pub(super) shown: Shown,
     interrupted: Arc<AtomicBool>,
@@ -80,6 +82,8 @@ struct Images {
 /// How an image differs from the one that runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
+    /// Some bytes here and there of what runs now, as a fix does it; of own images as all else.
+    Bytes,
     /// Little: an update that is soon there.
     Little,
     /// A good part.
@@ -109,6 +113,7 @@ impl Stage {
             litter: Vec::new(),
             published: Vec::new(),
             seconds: BTreeSet::new(),
+            sizes: BTreeMap::new(),
             shown: Shown::default(),
             screen,
             broker,
@@ -156,20 +161,50 @@ impl Stage {
                     self.seconds.insert(version.to_owned());
                 }
             }
+            None if change == Change::Bytes => {
+                let mut content = self.running_content()?;
+                for place in content.iter_mut().skip(FIXED_AT).step_by(FIXED_EVERY) {
+                    *place ^= 0x55;
+                }
+                let first = content.get_mut(..HEADER_BYTES).doing(|| "an image without a header")?;
+                first.copy_from_slice(&header.encode()?);
+                std::fs::write(&path, content).doing(|| path.display().to_string())?;
+            }
             None => {
                 let changed_percent = match change {
-                    Change::Little => 5,
+                    Change::Bytes | Change::Little => 5,
                     Change::Some => 40,
                     Change::All => 100,
                 };
                 Spec { header, bytes: self.images.bytes, seed: 1, changed_percent }.write(&path)?;
             }
         }
+        let bytes = std::fs::metadata(&path).doing(|| path.display().to_string())?.len();
+        self.sizes.insert(version.to_owned(), bytes);
         self.litter.push(path.clone());
         Ok(path)
     }
 
-    /// Makes a bundle of an image, signed by `who`.
+    /// The image that runs, as it stands in its slot.
+    pub fn running_content(&self) -> Result<Vec<u8>> {
+        let running = self.running()?;
+        let board = self.gateway.board();
+        let version = board.image_in(running)?.map(|image| image.version).unwrap_or_default();
+        let bytes = self.sizes.get(&version).doing(|| format!("{version:?} runs, which nobody made"))?;
+        let mut content = vec![0; *bytes as usize];
+        board.disk().read(rootfs(running), 0, &mut content)?;
+        Ok(content)
+    }
+
+    /// The same as a file, for who packs.
+    pub fn running_image(&mut self) -> Result<PathBuf> {
+        let path = self.folder.path().join("running.img");
+        std::fs::write(&path, self.running_content()?).doing(|| path.display().to_string())?;
+        self.litter.push(path.clone());
+        Ok(path)
+    }
+
+    /// Makes a bundle of an image, signed by `who`; `base`: an image that gateways hold.
     pub fn pack(
         &mut self,
         who: &Operator,
@@ -177,9 +212,10 @@ impl Stage {
         version: &str,
         security_version: u32,
         tries: u8,
+        base: Option<&Path>,
     ) -> Result<Bundle> {
         let (deadline_s, level) = (DEADLINE_S, 1);
-        let bundle = who.pack(&Packing {
+        let packing = Packing {
             image: &image,
             compatible: COMPATIBLE,
             version,
@@ -187,7 +223,10 @@ impl Stage {
             tries,
             deadline_s,
             level,
-        })?;
+        };
+        let base = base.map(|base| base.display().to_string());
+        let further: Vec<&str> = base.iter().flat_map(|base| ["--base", base]).collect();
+        let bundle = who.pack_with(&packing, &further)?;
         self.litter.push(bundle.path.clone());
         Ok(bundle)
     }
@@ -264,6 +303,10 @@ impl Stage {
     }
 }
 
+/// A fix changes a byte in each half MiB.
+const FIXED_EVERY: usize = 512 * 1024;
+const FIXED_AT: usize = 4321;
+
 /// The slowest that the door is made.
 const SLOWEST: u64 = 512 * 1024;
 
@@ -291,7 +334,7 @@ fn gateway(
     broker: &Broker,
     pki: &Pki,
     operator: &Operator,
-    folder: &std::path::Path,
+    folder: &Path,
 ) -> Result<Gateway> {
     let name = format!("gw-{number:04}");
     let plan = Plan {

@@ -14,7 +14,7 @@ cargo demo [-- OPTION...]: a virtual gateway takes updates, good ones and bad on
 
   --qemu                    five scenes on a real machine instead, emulated: GRUB, Debian's kernel, a watchdog device, and
                             its serial console to watch; some minutes; what it needs is fetched or named
-  --scene N                 only this one of the six; may be repeated
+  --scene N                 only this one of the seven; may be repeated
   --broker mosquitto        over a real Mosquitto (which has to be installed) instead of the broker that is built in
   --bootloader grub         on a board with GRUB instead of U-Boot
   --image FILE_V1 FILE_V2   with two root file system images of your own (ext4 or erofs) instead of synthetic ones
@@ -65,7 +65,7 @@ impl Words {
                 Long("help") | Short('h') => return Ok(None),
                 Long("qemu") => words.qemu = true,
                 Long("keep") => words.keep = true,
-                Long("scene") => words.scenes.push(number(&mut parser, "scene", 1..=6)? as u8),
+                Long("scene") => words.scenes.push(number(&mut parser, "scene", 1..=7)? as u8),
                 Long("size") => words.bytes = number(&mut parser, "size", 4..=4096)? * MIB,
                 Long("broker") => {
                     words.broker = named(&mut parser, "embedded or mosquitto", Kind::from_name)?
@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn without_a_word_all_scenes_are_played_and_with_some_only_those() {
         let all = read("").unwrap().unwrap();
-        assert!((1..=6).all(|scene| all.plays(scene)) && all.broker == Kind::Embedded);
+        assert!((1..=7).all(|scene| all.plays(scene)) && all.broker == Kind::Embedded);
         let some = read("--scene 2 --scene 5 --broker mosquitto --image a b --keep").unwrap().unwrap();
         assert_eq!([1, 2, 3, 5].map(|scene| some.plays(scene)), [false, true, false, true]);
         assert_eq!((some.images, some.keep), (Some([PathBuf::from("a"), PathBuf::from("b")]), true));
@@ -141,7 +141,7 @@ mod tests {
         #[rustfmt::skip]
         let cases = [
             ("--qemu --bootloader grub", "--qemu: expected no --image"),
-            ("--scene 7",        "--scene: expected 1 to 6, found \"7\""),
+            ("--scene 8",        "--scene: expected 1 to 7, found \"8\""),
             ("--size 1",         "--size: expected 4 to 4096, found \"1\""),
             ("--broker hivemq",  "expected embedded or mosquitto, found \"hivemq\""),
             ("--image one",      "missing argument"),

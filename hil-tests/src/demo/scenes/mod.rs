@@ -1,4 +1,4 @@
-//! The six scenes, and what they share: an update is made ready, published, and followed to its end.
+//! The seven scenes, and what they share: an update is made ready, published, and followed to its end.
 
 mod broker_gone;
 mod committed;
@@ -6,6 +6,7 @@ mod fell_back;
 mod power_cut;
 mod refused;
 mod rolled_back;
+mod small_delta;
 
 use super::follow::{Mark, Moment, PATIENCE};
 use super::stage::{Change, Stage};
@@ -19,6 +20,7 @@ use crate::screen::View;
 use mainstay_core::boot::Group;
 use mainstay_core::limits::TRIES_DEFAULT;
 use mainstay_core::report::Outcome;
+use std::path::Path;
 
 /// A scene.
 pub struct Scene {
@@ -31,13 +33,18 @@ pub struct Scene {
 }
 
 /// All, in order.
-pub const ALL: [Scene; 6] = [
+pub const ALL: [Scene; 7] = [
     Scene { number: 1, title: "an update is taken, tried and committed", play: committed::play },
     Scene { number: 2, title: "an image whose health check fails is rolled back", play: rolled_back::play },
     Scene { number: 3, title: "an image that never comes up falls back", play: fell_back::play },
     Scene { number: 4, title: "forgeries and a downgrade are refused", play: refused::play },
     Scene { number: 5, title: "the power goes in mid-download", play: power_cut::play },
     Scene { number: 6, title: "the broker goes in mid-download", play: broker_gone::play },
+    Scene {
+        number: 7,
+        title: "a fix of what runs is fetched as a delta, from a base that drifts",
+        play: small_delta::play,
+    },
 ];
 
 /// An update, ready to be published, and how it stood before.
@@ -58,6 +65,14 @@ impl Update {
         Update::ready(stage, version, Behaviour::Healthy, Change::All)
     }
 
+    /// Makes the image of a fix of what runs, and a bundle that knows what runs. There is nothing in the target that could be kept.
+    fn of_what_runs(stage: &mut Stage, version: &str) -> Result<Update> {
+        let target = stage.running()?.other();
+        stage.gateway.board().disk().clear(rootfs(target))?;
+        let base = stage.running_image()?;
+        Update::packed(stage, version, (Behaviour::Healthy, Change::Bytes), TRIES_DEFAULT, Some(&base))
+    }
+
     /// Makes image and bundle.
     fn ready(stage: &mut Stage, version: &str, behaviour: Behaviour, change: Change) -> Result<Update> {
         Update::with_tries(stage, version, behaviour, change, TRIES_DEFAULT)
@@ -70,10 +85,20 @@ impl Update {
         change: Change,
         tries: u8,
     ) -> Result<Update> {
+        Update::packed(stage, version, (behaviour, change), tries, None)
+    }
+
+    fn packed(
+        stage: &mut Stage,
+        version: &str,
+        (behaviour, change): (Behaviour, Change),
+        tries: u8,
+        base: Option<&Path>,
+    ) -> Result<Update> {
         let floor = stage.gateway.status()?.floor;
         let image = stage.image(version, behaviour, change)?;
         let who = stage.operator.clone();
-        let bundle = stage.pack(&who, image, version, floor + 1, tries)?;
+        let bundle = stage.pack(&who, image, version, floor + 1, tries, base)?;
         let from =
             (stage.running()?, stage.gateway.board().status().image.map(|i| i.version).unwrap_or_default());
         Ok(Update { bill: stage.bill(&bundle)?, bundle, from, floor })
@@ -81,7 +106,7 @@ impl Update {
 
     /// Publishes it; what comes of it comes after the mark.
     fn publish(&self, stage: &mut Stage) -> Result<Mark> {
-        stage.narrow(self.bill.needed);
+        stage.narrow(self.bill.delta.unwrap_or(self.bill.needed));
         let mark = stage.mark();
         let who = stage.operator.clone();
         stage.publish("operator", &who, &self.bundle)?;

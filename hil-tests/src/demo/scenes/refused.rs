@@ -67,7 +67,7 @@ pub fn play(stage: &mut Stage, proof: &mut Proof) -> Result<()> {
 
 fn bundle(stage: &mut Stage, who: &Operator, version: &str, security_version: u32) -> Result<Bundle> {
     let image = stage.image(version, Behaviour::Healthy, Change::Little)?;
-    let bundle = stage.pack(who, image, version, security_version, TRIES_DEFAULT)?;
+    let bundle = stage.pack(who, image, version, security_version, TRIES_DEFAULT, None)?;
     stage.bill(&bundle)?; // so that the broker forgets it when the scene is over
     Ok(bundle)
 }
