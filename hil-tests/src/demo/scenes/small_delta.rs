@@ -12,7 +12,7 @@ use crate::{Doing, Trouble};
 use mainstay_core::limits::{OBJECT_BYTES_MAX, SEGMENT_BYTES};
 
 pub fn play(stage: &mut Stage, proof: &mut Proof) -> Result<()> {
-    let update = Update::of_what_runs(stage, "7.0.0")?;
+    let update = Update::of_what_runs(stage, "8.0.0")?;
     let mark = update.publish(stage)?;
     let (outcome, moment) = update.follow(stage, mark)?;
     let delta = update.bill.delta.doing(|| "a bundle without a delta route")?;
@@ -29,7 +29,7 @@ pub fn play(stage: &mut Stage, proof: &mut Proof) -> Result<()> {
     );
     update.is_committed(stage, proof, &outcome)?;
 
-    let update = Update::of_what_runs(stage, "7.1.0")?;
+    let update = Update::of_what_runs(stage, "8.1.0")?;
     let segment = drift(stage, &update)?;
     let mark = update.publish(stage)?;
     let (outcome, moment) = update.follow(stage, mark)?;
