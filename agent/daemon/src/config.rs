@@ -128,7 +128,9 @@ impl Config {
     /// Reads and checks the file.
     pub fn load(path: &Path) -> Result<Config> {
         let text = TomlFile::text_of(path)?;
-        Config::parse(&text, path)
+        // What the daemon starts (the second guard, health checks) stands in another folder: no path may depend on ours.
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
+        Config::parse(&text, &path)
     }
 
     /// Reads and checks `text`; `path` is what errors call it, and where relative paths begin.

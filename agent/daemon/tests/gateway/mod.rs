@@ -87,7 +87,8 @@ impl Gateway {
     /// A command of the real binary.
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mainstay"));
-        command.arg("--config").arg(self.path("mainstay.toml")).args(words);
+        // By a relative path, which nothing may be lost by.
+        command.current_dir(self.folder.path()).args(["--config", "mainstay.toml"]).args(words);
         command
     }
 
