@@ -29,10 +29,11 @@ use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use mainstay_board_support::SystemClock;
@@ -117,6 +118,33 @@ pub struct Guard {
     line: UnixStream,
 }
 
+/// This process's `oom_score_adj` (proc(5)), opened before the sandbox shuts `/proc`.
+static OOM_SCORE: OnceLock<File> = OnceLock::new();
+
+/// Before the sandbox: opens what [`Guard::spawn`] needs for a guard that the OOM killer spares, for under the sandbox a guard can
+/// no more ask for that itself. Without the right to, it stays as it is.
+pub fn before_the_sandbox() {
+    if let Ok(file) = OpenOptions::new().read(true).write(true).open(OOM_SCORE_ADJ) {
+        let _ = OOM_SCORE.set(file);
+    }
+}
+
+/// Starts a process that is spared: it inherits what this one is for that moment (needs `CAP_SYS_RESOURCE`). Nothing else is started
+/// meanwhile: checks come when the guard stands.
+fn spared<T>(score: Option<&File>, start: impl FnOnce() -> T) -> T {
+    let mut was = [0; 8];
+    let read = score.and_then(|file| Some((file, file.read_at(&mut was, 0).ok()?)));
+    let Some((file, length)) = read else { return start() };
+    let _ = file.write_at(SPARED, 0);
+    let started = start();
+    let _ = file.write_at(was.get(..length).unwrap_or_default(), 0);
+    started
+}
+
+const OOM_SCORE_ADJ: &str = "/proc/self/oom_score_adj";
+/// Never to be chosen.
+const SPARED: &[u8] = b"-1000";
+
 impl Guard {
     /// Starts one that resets the machine at `deadline_ms` (CLOCK_BOOTTIME) unless it is dismissed; returns when it
     /// stands. It takes over from a guard that an earlier agent left.
@@ -128,7 +156,7 @@ impl Guard {
         line.set_read_timeout(Some(READY_WAIT)).map_err(|e| fault("socket", e))?;
         let mut command = setup.command(deadline_ms);
         command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null());
-        let mut child = command.spawn().map_err(|e| fault("start", e))?;
+        let mut child = spared(OOM_SCORE.get(), || command.spawn()).map_err(|e| fault("start", e))?;
         drop(command); // and with it our copy of its end: a guard that dies closes the line
         let mut byte = [0];
         match (&line).read(&mut byte) {
@@ -203,7 +231,7 @@ fn guard(args: impl Iterator<Item = OsString>) -> u8 {
     let _ = SigSet::empty().thread_set_mask(); // the agent's threads block SIGTERM, and a child inherits that
     let _ = nix::unistd::setsid(); // refused only if it leads a group already
     let _ = nix::unistd::chdir("/");
-    let _ = std::fs::write("/proc/self/oom_score_adj", "-1000"); // proc(5); without the right to, it stays as it is
+    let _ = std::fs::write(OOM_SCORE_ADJ, SPARED); // without the right to, it stays as its parent made it
     let lock = match take_over(&order.lock) {
         Ok(lock) => lock,
         Err(why) => {

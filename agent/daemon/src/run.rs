@@ -190,6 +190,7 @@ fn fence(base: &Base) {
     if !base.config.sandbox.enabled {
         return log::warn!("sandbox: off, as the configuration says");
     }
+    crate::guard::before_the_sandbox();
     let fences = sandbox::enter(&base.config, &base.opened.board, base.opened.running);
     let line = |standing: bool| {
         let of = fences.iter().filter(|fence| fence.stands.is_ok() == standing).map(ToString::to_string);

@@ -84,6 +84,23 @@ fn what_runs_under_the_daemon_mounts_traces_and_unshares_nothing() {
     assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
 }
 
+/// The second guard and no other: a check is started by the same daemon.
+#[test]
+fn the_second_guard_is_spared_by_the_oom_killer_and_checks_are_not() {
+    let has = u64::from_str_radix(&status_of(std::process::id(), "CapEff"), 16).unwrap();
+    if has >> 24 & 1 == 0 {
+        return println!("not run: needs CAP_SYS_RESOURCE");
+    }
+    let siblings =
+        "for p in /proc/[0-9]*; do grep -q \"^PPid:.$PPID$\" $p/status && cat $p/oom_score_adj; done";
+    let config = [
+        check("guard", &format!("({siblings}) | grep -qx -e -1000")),
+        check("itself", "! grep -qx -e -1000 /proc/self/oom_score_adj"),
+    ];
+    let mut machine = Machine::new(&config.concat());
+    machine.bring_to(&Workshop::new("2.0", 1));
+}
+
 /// Who needs it off finds it off, and is told so at every start and by `doctor`.
 #[test]
 fn a_sandbox_that_is_off_is_said() {

@@ -261,3 +261,18 @@ fn its_command_line_says_what_it_was_told() {
         assert!(error.ends_with(found), "{line}: {error}");
     }
 }
+
+/// What only a process with `CAP_SYS_RESOURCE` sees of it, `tests/sandbox.rs` asks: a plain file stands for the one in `/proc` here.
+#[test]
+fn a_guard_is_started_spared_and_its_agent_is_what_it_was() {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(b"200\n").unwrap();
+    let beginning = |length: usize| {
+        let mut read = vec![0; length];
+        file.read_exact_at(&mut read, 0).unwrap();
+        String::from_utf8(read).unwrap()
+    };
+    assert_eq!(spared(Some(&file), || beginning(5)), "-1000");
+    assert_eq!(beginning(4), "200\n");
+    assert_eq!(spared(None, || 7), 7, "without the file");
+}
