@@ -197,6 +197,7 @@ mod tests {
             source.at
         );
     }
+
     #[test]
     fn the_next_object_is_given_unseen_and_where_it_is_refuted_the_right_one_is_sought() {
         let pieces: Vec<Vec<u8>> = (0..6).map(|n| vec![n; 100]).collect();

@@ -1,7 +1,7 @@
 //! A hostile delta route before the installer: a bundle that is validly signed, whose full route is sound, and whose delta
 //! route is whatever a plan makes of it, over a base that may not be what it was, and a target that may hold anything.
 //!
-//! `arbitrary` plans; [`made`] makes. Tables and pages are spoiled, pieces are other objects, patches read outside of the base, say
+//! `arbitrary` plans; [`made`] makes, with [`parts`]. Tables and pages are spoiled, pieces are other objects, patches read outside of the base, say
 //! another length or are no frames at all, copies lie beyond the base, and digests lie along with what is made.
 //!
 //! Claims: only the target is written, within the content's place, and a segment at most once in an attempt; each write is what

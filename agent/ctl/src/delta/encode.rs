@@ -1,4 +1,4 @@
-//! Segments in their final form, in order: of patch, zstd frame and bytes the smallest, and where pieces begin.
+//! Segments in their final form, in order: of patch, parts, zstd frame and bytes what costs least, and where pieces begin.
 //!
 //! ```text
 //! drafts, side by side:   0 1 2 3 │ 4 5 6 7 │ …
