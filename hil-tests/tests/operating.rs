@@ -1,0 +1,125 @@
+//! Goal: what OPERATING tells people to type works, and prints what it says. Method: its rehearsal (sections 2 and 3), block by block, in one shell,
+//! with the programs as they are built here and a real Mosquitto. Each line that stands below a block has to come, in that order; words with a
+//! digit or `…` in them may be others. It waits twice as long as it says.
+
+use mainstay_hil::programs::Programs;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// What is typed, and what it prints.
+struct Block {
+    typed: String,
+    printed: Vec<String>,
+}
+
+const PAGE: &str = include_str!("../../agent/docs/OPERATING.md");
+
+/// The shell's blocks of both sections.
+fn blocks() -> Vec<Block> {
+    let (_, rehearsal) = PAGE.split_once("\n## 2. ").unwrap();
+    let (rehearsal, _) = rehearsal.split_once("\n## 4. ").unwrap();
+    let (mut blocks, mut lines) = (Vec::<Block>::new(), rehearsal.lines());
+    while let Some(line) = lines.next() {
+        if !line.starts_with("```") {
+            continue;
+        }
+        let fenced: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+        match (line, blocks.last_mut()) {
+            ("```sh", _) => blocks.push(Block { typed: fenced.join("\n"), printed: Vec::new() }),
+            ("```text", Some(block)) => {
+                block.printed = fenced.into_iter().filter(|line| *line != "…").map(String::from).collect();
+            }
+            _ => {}
+        }
+    }
+    blocks
+}
+
+/// Is this line the one that the page has?
+fn is_as_on_the_page(page: &str, found: &str) -> bool {
+    let (page, found) = (page.split_whitespace(), found.split_whitespace());
+    let varies = |word: &str| word.contains('…') || word.contains(|c: char| c.is_ascii_digit());
+    page.clone().count() == found.clone().count()
+        && page.zip(found).all(|(page, found)| varies(page) || page == found)
+}
+
+/// Waits twice as long: `sleep 3` on a machine with other work.
+fn patient(typed: &str) -> String {
+    (1..10).rev().fold(typed.to_owned(), |typed, s| {
+        typed.replace(&format!("sleep {s}\n"), &format!("sleep {}\n", 2 * s))
+    })
+}
+
+/// Ends all that a rehearsal has left: agent and broker, which are of the shell's group, and second guards, whose lock is in its folder.
+fn end_all_of(shell: u32, folder: &Path) {
+    let _ = Command::new("pkill").args(["-KILL", "-g", &shell.to_string()]).status();
+    let _ = Command::new("pkill").args(["-KILL", "-f"]).arg(folder).status();
+}
+
+fn lacks(tool: &str) -> bool {
+    let found = std::env::var_os("PATH").is_some_and(|path| {
+        std::env::split_paths(&path).chain(["/usr/sbin".into()]).any(|folder| folder.join(tool).is_file())
+    });
+    if !found {
+        println!("not run: {tool} is not installed");
+    }
+    !found
+}
+
+#[test]
+fn the_rehearsal_goes_as_its_page_says() {
+    if ["bash", "mosquitto", "openssl", "grub-editenv", "pkill"].into_iter().any(lacks) {
+        return;
+    }
+    if std::net::TcpListener::bind("127.0.0.1:8883").is_err() {
+        return println!("not run: somebody else has the port 8883");
+    }
+    let programs = Programs::build().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let blocks = blocks();
+    assert!(blocks.len() >= 10, "{} blocks", blocks.len());
+    let mut script = String::new();
+    for block in &blocks {
+        script += &format!("{}\necho '{BETWEEN}'\n", patient(&format!("{}\n", block.typed)));
+    }
+    let built = programs.ctl.parent().unwrap().display().to_string();
+    let script = script.replace("$PWD/target/debug", &built);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    // The shell's own end, and not that of what it leaves behind, ends it: so its output goes to a file.
+    let said = folder.path().join("said");
+    let out = std::fs::File::create(&said).unwrap();
+    let mut shell = Command::new("bash");
+    shell.args(["-c", &script]).current_dir(root).env("TMPDIR", folder.path()).process_group(0);
+    shell.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out);
+    let mut shell = shell.spawn().unwrap();
+    let status = shell.wait();
+    end_all_of(shell.id(), folder.path());
+    assert!(status.unwrap().success());
+    let said = std::fs::read_to_string(&said).unwrap();
+    let mut parts = said.split(BETWEEN);
+    for Block { typed, printed } in &blocks {
+        let part = parts.next().unwrap_or_default();
+        let mut lines = part.lines();
+        for line in printed {
+            assert!(
+                lines.any(|found| is_as_on_the_page(line, found)),
+                "expected, in its place:\n{line}\n\nof what this prints:\n{typed}\n\nfound:\n{part}"
+            );
+        }
+    }
+}
+
+const BETWEEN: &str = "=== the next block ===";
+
+/// A comparison that takes anything would show nothing.
+#[test]
+fn lines_are_compared_word_by_word() {
+    let page = "update     settled: 2.0.0 for group B, attempt 1: committed";
+    assert!(is_as_on_the_page(page, "update  settled: 9.9.9 for group B, attempt 7: committed"));
+    for other in
+        ["update settled: 2.0.0 for group B, attempt 1: rolled-back", "update settled: 2.0.0 for group B"]
+    {
+        assert!(!is_as_on_the_page(page, other), "{other}");
+    }
+}
