@@ -1,7 +1,7 @@
 //! A base that is not what it was, cannot be read, or is not known: what it costs, and what is told.
 
 use super::pack::{Delta, LAST, Way, Way::*, mixed, pack};
-use crate::fake::{Seen, install_from};
+use crate::fake::{FakeSlots, FakeSource, Seen, install_from};
 use crate::{BOTH, NOTHING};
 use mainstay_core::bundle::{Route, RouteKind};
 use mainstay_core::digest::Digest;
@@ -9,6 +9,22 @@ use mainstay_core::limits::{RUN_SEGMENTS_MAX, SEGMENT_BYTES};
 
 /// Segments of the base that are not what they were, and what is told of drift.
 type Case = (&'static [usize], &'static [(u32, u32)]);
+
+/// Installs it from what has drifted: nothing else is wrong, and this is told.
+#[track_caller]
+fn install_telling(
+    drift: &[(u32, u32)],
+    delta: &Delta,
+    source: &mut FakeSource,
+    slots: &mut FakeSlots,
+) -> Seen {
+    let seen = delta.install(source, slots).unwrap();
+    delta.assert_made(slots);
+    source.assert_all_fetched();
+    assert_eq!(seen.drift, drift);
+    assert!(seen.faults.is_empty(), "{:?}", seen.faults);
+    seen
+}
 
 /// A recoded segment comes out right, teaches those behind it, and is left over where either of its parts has drifted, no other one
 /// with it.
@@ -24,11 +40,7 @@ fn a_segment_in_parts_is_made_and_drifts_like_a_patch() {
                 // Of the first segment, in the block that both recoded ones open; of the third, in its own first part.
                 slots.groups[0][segment * SEGMENT_BYTES + 2000] ^= 1;
             }
-            let seen = delta.install(&mut source, &mut slots).unwrap();
-            delta.assert_made(&slots);
-            source.assert_all_fetched();
-            assert_eq!(seen.drift, drift, "{spoiled:?}");
-            assert!(seen.faults.is_empty(), "{:?}", seen.faults);
+            install_telling(drift, &delta, &mut source, &mut slots);
         }
     }
 }
@@ -44,11 +56,7 @@ fn a_frame_with_a_prefix_shares_the_fate_of_the_segment_before_it() {
         for window in [1, 100] {
             let (mut source, mut slots) = (delta.source(window), delta.slots());
             Delta::spoil(&mut slots, spoiled);
-            let seen = delta.install(&mut source, &mut slots).unwrap();
-            delta.assert_made(&slots);
-            source.assert_all_fetched();
-            assert_eq!(seen.drift, drift, "{spoiled:?}");
-            assert!(seen.faults.is_empty(), "{:?}", seen.faults);
+            install_telling(drift, &delta, &mut source, &mut slots);
         }
     }
 }
@@ -71,12 +79,8 @@ fn a_segment_that_has_drifted_costs_itself_alone_and_is_told() {
         for window in [0, 2] {
             let (mut source, mut slots) = (delta.source(window), delta.slots());
             Delta::spoil(&mut slots, segments);
-            let seen = delta.install(&mut source, &mut slots).unwrap();
-            delta.assert_made(&slots);
-            source.assert_all_fetched();
-            assert_eq!(seen.drift, told, "{segments:?}");
+            let seen = install_telling(told, &delta, &mut source, &mut slots);
             assert_eq!(seen.routes.len(), 1, "{segments:?}: the delta route goes on");
-            assert!(seen.faults.is_empty(), "{:?}", seen.faults);
             // Two tables and two pages beside the pieces, where any is wanted.
             let more = if pieces > 0 { pieces + 4 } else { 0 };
             assert_eq!(source.fetched.len(), 8 + more, "{segments:?}");
