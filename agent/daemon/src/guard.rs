@@ -121,10 +121,10 @@ pub struct Guard {
 /// This process's `oom_score_adj` (proc(5)), opened before the sandbox shuts `/proc`.
 static OOM_SCORE: OnceLock<File> = OnceLock::new();
 
-/// Before the sandbox: opens what [`Guard::spawn`] needs for a guard that the OOM killer spares, for under the sandbox a guard can
-/// no more ask for that itself. Without the right to, it stays as it is.
+/// Before the sandbox, under which nobody can any more: opens what [`Guard::spawn`] needs for a guard that the OOM killer spares.
+/// Without the right to, it stays as it is.
 pub fn before_the_sandbox() {
-    if let Ok(file) = OpenOptions::new().read(true).write(true).open(OOM_SCORE_ADJ) {
+    if let Ok(file) = OpenOptions::new().read(true).write(true).open("/proc/self/oom_score_adj") {
         let _ = OOM_SCORE.set(file);
     }
 }
@@ -141,7 +141,6 @@ fn spared<T>(score: Option<&File>, start: impl FnOnce() -> T) -> T {
     started
 }
 
-const OOM_SCORE_ADJ: &str = "/proc/self/oom_score_adj";
 /// Never to be chosen.
 const SPARED: &[u8] = b"-1000";
 
@@ -231,7 +230,6 @@ fn guard(args: impl Iterator<Item = OsString>) -> u8 {
     let _ = SigSet::empty().thread_set_mask(); // the agent's threads block SIGTERM, and a child inherits that
     let _ = nix::unistd::setsid(); // refused only if it leads a group already
     let _ = nix::unistd::chdir("/");
-    let _ = std::fs::write(OOM_SCORE_ADJ, SPARED); // without the right to, it stays as its parent made it
     let lock = match take_over(&order.lock) {
         Ok(lock) => lock,
         Err(why) => {

@@ -151,6 +151,7 @@ pub fn run(path: &Path) -> Result<(), Fault> {
     signals.thread_block().map_err(|e| fault!(Io, "block signals: {e}"))?;
 
     let base = Base::open(path)?;
+    crate::guard::before_the_sandbox();
     fence(&base);
     let shared = Shared::new(base.status(true), base.opened.trust.clone());
     let (inbox, commands) = sync_channel(INBOX);
@@ -190,7 +191,6 @@ fn fence(base: &Base) {
     if !base.config.sandbox.enabled {
         return log::warn!("sandbox: off, as the configuration says");
     }
-    crate::guard::before_the_sandbox();
     let fences = sandbox::enter(&base.config, &base.opened.board, base.opened.running);
     let line = |standing: bool| {
         let of = fences.iter().filter(|fence| fence.stands.is_ok() == standing).map(ToString::to_string);
