@@ -51,6 +51,15 @@ impl Programs {
     }
 }
 
+/// A program of somebody else's, where it is installed: on the path, or where Debian puts what only root needs.
+pub fn installed(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(USUAL_PLACES.map(PathBuf::from));
+    folders.map(|folder| folder.join(program)).find(|program| program.is_file())
+}
+
+const USUAL_PLACES: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
+
 fn there_already(agent: &Path) -> Result<PathBuf> {
     match agent.is_file() {
         true => Ok(agent.to_owned()),

@@ -2,7 +2,7 @@
 //! with the programs as they are built here and a real Mosquitto. Each line that stands below a block has to come, in that order; words with a
 //! digit or `…` in them may be others. It waits twice as long as it says.
 
-use mainstay_hil::programs::Programs;
+use mainstay_hil::programs::{Programs, installed};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -42,12 +42,8 @@ fn is_as_on_the_page(page: &str, found: &str) -> bool {
         && page.zip(found).all(|(page, found)| varies(page) || page == found)
 }
 
-/// Waits twice as long: `sleep 3` on a machine with other work.
-fn patient(typed: &str) -> String {
-    (1..10).rev().fold(typed.to_owned(), |typed, s| {
-        typed.replace(&format!("sleep {s}\n"), &format!("sleep {}\n", 2 * s))
-    })
-}
+/// A machine with other work takes its time.
+const PATIENCE: &str = "sleep() { command sleep $((2 * $1)); }";
 
 /// Ends all that a rehearsal has left: agent and broker, which are of the shell's group, and second guards, whose lock is in its folder.
 fn end_all_of(shell: u32, folder: &Path) {
@@ -55,20 +51,11 @@ fn end_all_of(shell: u32, folder: &Path) {
     let _ = Command::new("pkill").args(["-KILL", "-f"]).arg(folder).status();
 }
 
-fn lacks(tool: &str) -> bool {
-    let found = std::env::var_os("PATH").is_some_and(|path| {
-        std::env::split_paths(&path).chain(["/usr/sbin".into()]).any(|folder| folder.join(tool).is_file())
-    });
-    if !found {
-        println!("not run: {tool} is not installed");
-    }
-    !found
-}
-
 #[test]
 fn the_rehearsal_goes_as_its_page_says() {
-    if ["bash", "mosquitto", "openssl", "grub-editenv", "pkill"].into_iter().any(lacks) {
-        return;
+    let tools = ["bash", "mosquitto", "openssl", "grub-editenv", "pkill"];
+    if let Some(tool) = tools.into_iter().find(|tool| installed(tool).is_none()) {
+        return println!("not run: {tool} is not installed");
     }
     if std::net::TcpListener::bind("127.0.0.1:8883").is_err() {
         return println!("not run: somebody else has the port 8883");
@@ -77,9 +64,9 @@ fn the_rehearsal_goes_as_its_page_says() {
     let folder = tempfile::tempdir().unwrap();
     let blocks = blocks();
     assert!(blocks.len() >= 11, "{} blocks", blocks.len());
-    let mut script = String::new();
+    let mut script = format!("{PATIENCE}\n");
     for block in &blocks {
-        script += &format!("{}\necho '{BETWEEN}'\n", patient(&format!("{}\n", block.typed)));
+        script += &format!("{}\necho '{BETWEEN}'\n", block.typed);
     }
     let built = programs.ctl.parent().unwrap().display().to_string();
     let script = script.replace("$PWD/target/debug", &built);

@@ -8,6 +8,7 @@
 
 use super::gate::{free_port, wait_until_open};
 use crate::pki::Pki;
+use crate::programs::installed;
 use crate::{Doing, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -17,15 +18,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// Where Debian puts it, beside the path.
-const USUAL_PLACES: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
-
 /// The program, where it is installed.
 pub fn program() -> Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(USUAL_PLACES.map(PathBuf::from));
-    let program = folders.map(|folder| folder.join("mosquitto")).find(|program| program.is_file());
-    program.doing(|| "mosquitto is not installed (Debian: apt install mosquitto)")
+    installed("mosquitto").doing(|| "mosquitto is not installed (Debian: apt install mosquitto)")
 }
 
 /// A running Mosquitto. Killed when dropped.

@@ -161,28 +161,34 @@ impl Stage {
                     self.seconds.insert(version.to_owned());
                 }
             }
-            None if change == Change::Bytes => {
-                let mut content = self.running_content()?;
-                for place in content.iter_mut().skip(FIXED_AT).step_by(FIXED_EVERY) {
-                    *place ^= 0x55;
-                }
-                let first = content.get_mut(..HEADER_BYTES).doing(|| "an image without a header")?;
-                first.copy_from_slice(&header.encode()?);
-                std::fs::write(&path, content).doing(|| path.display().to_string())?;
-            }
             None => {
-                let changed_percent = match change {
-                    Change::Bytes | Change::Little => 5,
-                    Change::Some => 40,
-                    Change::All => 100,
+                let drawn = |changed_percent| {
+                    let header = header.clone();
+                    Spec { header, bytes: self.images.bytes, seed: 1, changed_percent }.write(&path)
                 };
-                Spec { header, bytes: self.images.bytes, seed: 1, changed_percent }.write(&path)?;
+                match change {
+                    Change::Bytes => self.fix(&header, &path)?,
+                    Change::Little => drawn(5)?,
+                    Change::Some => drawn(40)?,
+                    Change::All => drawn(100)?,
+                }
             }
         }
         let bytes = std::fs::metadata(&path).doing(|| path.display().to_string())?.len();
         self.sizes.insert(version.to_owned(), bytes);
         self.litter.push(path.clone());
         Ok(path)
+    }
+
+    /// Makes an image that is what runs, but for some bytes.
+    fn fix(&self, header: &Header, path: &Path) -> Result<()> {
+        let mut content = self.running_content()?;
+        for place in content.iter_mut().skip(FIXED_AT).step_by(FIXED_EVERY) {
+            *place ^= 0x55;
+        }
+        let first = content.get_mut(..HEADER_BYTES).doing(|| "an image without a header")?;
+        first.copy_from_slice(&header.encode()?);
+        std::fs::write(path, content).doing(|| path.display().to_string())
     }
 
     /// The image that runs, as it stands in its slot.

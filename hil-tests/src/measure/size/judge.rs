@@ -71,19 +71,15 @@ fn judge_pair(rows: &[Row], pair: &str, judged: &mut Judged) {
     let (delta, plain) = (of(Way::Delta.name()), of(Way::Plain.name()));
     let plain_pairs = ["ext4", "erofs"].map(|format| format!("{SECURITY}, {format}"));
     let cpu = |weighed: Option<&Weighed>| Some(weighed?.apply?.cpu);
-    let (ours, xdelta3) = (cpu(delta), cpu(of("xdelta3")));
-    let excuse = match (wire(delta), wire(of("xdelta3")), ours, xdelta3) {
-        (Some(bytes), Some(others), Some(ours), Some(xdelta3))
-            if !plain_pairs.iter().any(|it| it == pair) =>
-        {
-            let saved = others - bytes;
-            let won = 8.0 * saved / SLOW_LINE_BITS_S;
-            let said = format!("the {saved} bytes that it saves take {won:.1} s at 1 Mbit/s");
-            Some(said).filter(|_| won > ours - xdelta3)
-        }
-        _ => None,
+    let xdelta3 = of("xdelta3");
+    let worth_it = || {
+        let spent = cpu(delta)? - cpu(xdelta3)?;
+        let saved = wire(xdelta3)? - wire(delta)?;
+        let won = 8.0 * saved / SLOW_LINE_BITS_S;
+        (won > spent).then(|| format!("the {saved} bytes that it saves take {won:.1} s at 1 Mbit/s"))
     };
-    at_most("apply CPU, in seconds, xdelta3's", ours, xdelta3, excuse);
+    let excuse = if plain_pairs.iter().any(|plain| plain == pair) { None } else { worth_it() };
+    at_most("apply CPU, in seconds, xdelta3's", cpu(delta), cpu(xdelta3), excuse);
     let peak = delta.and_then(|delta| delta.apply?.peak);
     at_most("apply memory, in bytes", peak.map(|peak| peak as f64), Some(APPLY_BYTES_MAX as f64), None);
     if pair == plain_pairs[0] {
